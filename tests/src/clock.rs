@@ -1,0 +1,41 @@
+//! The lab's clocks. Waiting is for an event, under a [`Deadline`]; no code of the lab sleeps to synchronise.
+#![expect(clippy::disallowed_methods, reason = "the lab may read clocks, and does so here only")]
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The monotonic clock.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// `CLOCK_REALTIME` in nanoseconds since 1970, the clock of the kernel's packet stamps.
+pub fn unix_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The moment at which waiting for a condition becomes an error.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// A deadline this far from now.
+    pub fn after(wait: Duration) -> Self {
+        Self(now() + wait)
+    }
+
+    /// What is left; zero once it has passed.
+    pub fn left(self) -> Duration {
+        self.0.saturating_duration_since(now())
+    }
+
+    /// Whether it has passed.
+    pub fn passed(self) -> bool {
+        self.left().is_zero()
+    }
+}
+
+/// The deadline of waits that only a defect makes long: generous, since machines that run tests are slow and shared.
+pub fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}

@@ -1,0 +1,58 @@
+//! podsonar's lab: real hosts, links, faults and captures for tests and benchmarks, on one machine, without a trace
+//! on that machine.
+//!
+//! ```no_run
+//! use podsonar_lab::{Lab, fault::{Faults, Loss}, link::Way};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), podsonar_lab::LabError> {
+//! let lab = Lab::new()?; // a process-id namespace: all that runs in it dies with it
+//! let node = lab.host("node")?; // network namespaces
+//! let pod = lab.host("pod")?;
+//! let link = lab.link(&node, &pod, 7)?; // seed 7; addresses are given out, see link.left and link.right
+//! link.set(Way::There, Faults { delay: Duration::from_micros(500), ..Faults::default() });
+//! link.set(Way::Back, Faults { loss: Loss::Random(0.1), ..Faults::default() });
+//! let capture = node.capture(&link.left.interface)?; // the ground truth
+//! node.run(&format!("ping -c 10 -i 0.01 {}", link.right.v4)).ok(); // loss may make ping fail
+//! let packets = capture.stop()?;
+//! # Ok(()) }
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`lab`] | [`Lab`]: owns everything; two ways to join hosts: [`Lab::veth`] (the kernel's wire) and [`Lab::link`] |
+//! | [`host`] | [`Host`]: a network namespace; run, spawn and enter it, addresses, routes, sysctls, nft |
+//! | [`process`] | [`Process`]: a program in a host; its output by lines, killed on drop |
+//! | [`fault`] | what a link does to a packet, decided purely from a seed |
+//! | [`link`] | the forwarder in user space that carries those decisions out (the kernel here has no netem) |
+//! | [`capture`] | packets as the kernel stamped them on an interface |
+//! | [`wire`] | pairs captured requests with their replies: what a prober should have reported |
+//! | [`packet`] | decodes IPv4 and IPv6 packets; the lab's own, so that it checks the agent's independently |
+//! | [`sys`] | the only unsafe code |
+//!
+//! # How nothing is left behind
+//! A [`Lab`] starts one process as init of a new process-id namespace; it lives until its standard input ends, which
+//! the kernel sees to when this process dies, however it dies. With the init the kernel kills everything in the
+//! namespace. Network and mount namespaces are held by file descriptors of this process and by processes of the lab,
+//! so they go too, with their interfaces, routes and rules. Nothing is given a name under `/run/netns`.
+//!
+//! # Privileges
+//! The lab needs root. Where something is missing the calls fail with what and why; no test passes silently.
+
+pub mod capture;
+pub mod clock;
+mod error;
+pub mod host;
+pub mod lab;
+pub mod packet;
+pub mod process;
+#[expect(
+    unsafe_code,
+    reason = "the lab's only module with unsafe code: what nix and socket2 have no safe call for"
+)]
+pub mod sys;
+
+pub use error::LabError;
+pub use host::Host;
+pub use lab::Lab;
+pub use process::Process;
