@@ -1,0 +1,213 @@
+//! The engine: which probe goes out when, and what became of each.
+//!
+//! One law holds whatever the network, the clocks and the driver do: **every probe that falls due yields exactly
+//! one [`Outcome`]**.
+//!
+//! The driver calls it once a tick, in this order:
+//!
+//! 1. [`Engine::handle_clock`] with a reading taken *after* the sockets were drained: a clock that was set while
+//!    packets waited must be seen before their stamps are believed;
+//! 2. [`Engine::handle_transmitted`], [`Engine::handle_answer`], [`Engine::handle_unreachable`] for what the
+//!    drain brought, and [`Engine::handle_drain`] once for each channel;
+//! 3. [`Engine::handle_deadlines`];
+//! 4. [`Engine::poll_transmit`] until it is idle, with [`Engine::handle_sent`] for each probe;
+//! 5. [`Engine::poll_event`] until it is empty; then it sleeps until [`Engine::next_wakeup`].
+
+mod judge;
+mod streams;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::direction::Sequences;
+use crate::hash::{Domain, Keyed};
+use crate::inflight::Inflight;
+use crate::outcome::{Outcome, ProbeResult, Stray};
+use crate::pace::Pace;
+use crate::schedule::Schedule;
+use crate::target::{Family, Planned, Protocol, StreamId};
+use crate::time::{ClockReading, ClockWatch, Instant};
+use crate::wire::answer::Key;
+use crate::wire::{Channel, Reject};
+
+pub use crate::hash::Secret;
+pub use crate::inflight::ProbeId;
+pub use transmit::{Poll, Transmit, TransmitKind};
+
+use judge::Drops;
+use streams::Streams;
+
+/// What makes this agent's probes its own, and the settings that hold for all of them.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// This agent's node: part of every stream's phase.
+    pub source: String,
+    /// 64 random bits, new at each start.
+    pub epoch: u64,
+    /// Random key behind cookies, sequence numbers and flow labels.
+    pub key: Secret,
+    /// The identifier in all echo requests: one for each agent, since each costs a conntrack entry.
+    pub icmp_id: u16,
+    /// Reserved source ports of IPv4 SYNs: one flow each. Empty if there is no such socket.
+    pub source_ports_v4: Vec<u16>,
+    /// Reserved source ports of IPv6 SYNs.
+    pub source_ports_v6: Vec<u16>,
+    /// Payload of an echo request, in bytes.
+    pub size: usize,
+    /// Ceiling on all probes together, per second.
+    pub max_pps: u32,
+}
+
+impl Identity {
+    fn source_ports(&self, family: Family) -> &[u16] {
+        match family {
+            Family::V4 => &self.source_ports_v4,
+            Family::V6 => &self.source_ports_v6,
+        }
+    }
+}
+
+/// What the engine has to tell, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A stream is probed from now on.
+    Added(StreamId, Planned),
+    /// A stream is no longer probed; all its outcomes have been told.
+    Removed(StreamId),
+    /// A probe that fell due has its result.
+    Outcome(Outcome),
+    /// An answer came that is no result.
+    Stray(StreamId, Stray),
+}
+
+/// Decides. Owns the schedule, the probes in flight and the rules; owns no clock and no socket.
+#[derive(Debug)]
+pub struct Engine {
+    identity: Identity,
+    keyed: Keyed,
+    drawn: u64,
+    clock: ClockWatch,
+    drained: Instant,
+    streams: Streams,
+    schedule: Schedule,
+    pace: Pace,
+    sequences: Sequences,
+    inflight: Inflight,
+    drops: [Drops; Channel::ALL.len()],
+    /// Probes judged in a row, by channel, whose transmit stamp the kernel did not deliver.
+    unstamped: [u32; Channel::ALL.len()],
+    rejects: [u64; Reject::ALL.len()],
+    lag: Duration,
+    events: VecDeque<Event>,
+}
+
+impl Engine {
+    /// An engine without streams.
+    pub fn new(identity: Identity, clock: ClockReading) -> Self {
+        Self {
+            keyed: Keyed::new(identity.key),
+            drawn: 0,
+            clock: ClockWatch::new(clock),
+            drained: clock.mono,
+            streams: Streams::default(),
+            schedule: Schedule::default(),
+            pace: Pace::new(0.0, identity.max_pps, clock.mono),
+            sequences: Sequences::default(),
+            inflight: Inflight::default(),
+            drops: Default::default(),
+            unstamped: [0; Channel::ALL.len()],
+            rejects: [0; Reject::ALL.len()],
+            lag: Duration::ZERO,
+            events: VecDeque::new(),
+            identity,
+        }
+    }
+
+    /// The clocks as of this tick. Call it after the sockets were drained and before anything they brought.
+    pub fn handle_clock(&mut self, reading: ClockReading) {
+        self.drained = self.clock.now().mono;
+        self.clock.read(reading);
+        self.pace.begin_tick(reading.mono);
+        self.lag = Duration::ZERO;
+    }
+
+    /// A received packet is not an answer to anything.
+    pub fn handle_reject(&mut self, reject: Reject) {
+        if let Some(position) = Reject::ALL.iter().position(|each| *each == reject)
+            && let Some(count) = self.rejects.get_mut(position)
+        {
+            *count += 1;
+        }
+    }
+
+    /// What happened since it was last asked.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When the driver must call again at the latest, given that it is `now`: the next tick with something to
+    /// send, to receive or to judge. `None`: nothing will happen by itself.
+    pub fn next_wakeup(&self, now: Instant) -> Option<Instant> {
+        let next_tick = now + Duration::from_nanos(1);
+        let wanted = if self.inflight.flying() > 0 { next_tick } else { self.schedule.first()?.0.max(next_tick) };
+        Some(self.pace.tick_at_or_after(wanted))
+    }
+
+    /// The clocks as last read.
+    pub fn clock(&self) -> &ClockReading {
+        self.clock.now()
+    }
+
+    /// How often the wall clock jumped.
+    pub fn clock_jumps(&self) -> u64 {
+        self.clock.jumps()
+    }
+
+    /// Probes without a result.
+    pub fn in_flight(&self) -> usize {
+        self.inflight.flying()
+    }
+
+    /// Probes that the schedule asks for, per second.
+    pub fn probes_per_second(&self) -> f64 {
+        self.pace.rate()
+    }
+
+    /// How far behind its schedule the latest probe of this tick was.
+    pub fn lag(&self) -> Duration {
+        self.lag
+    }
+
+    /// Packets that answered nothing so far, in the order of [`Reject::ALL`].
+    pub fn rejects(&self) -> [u64; Reject::ALL.len()] {
+        self.rejects
+    }
+
+    /// Probes judged in a row on this channel whose transmit stamp the kernel did not deliver.
+    pub fn unstamped(&self, channel: Channel) -> u32 {
+        self.unstamped.get(channel.index()).copied().unwrap_or(0)
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.events.push_back(Event::Outcome(outcome));
+    }
+
+    fn void(stream: StreamId, due: Instant, result: ProbeResult) -> Outcome {
+        Outcome { stream, due, result, count: 1, sent: None }
+    }
+
+    /// Changes with the flow's port alone, so that a flow keeps its path (RFC 6437 §3).
+    fn flow_label(&self, flow: u16) -> u32 {
+        (self.keyed.number(Domain::FlowLabel, u64::from(flow)) & 0xf_ffff) as u32
+    }
+
+    fn channel_of(to: IpAddr, key: Key) -> Channel {
+        let protocol = match key {
+            Key::Echo(_) => Protocol::Icmp,
+            Key::Syn(_) => Protocol::Tcp,
+        };
+        Channel { protocol, family: Family::of(to) }
+    }
+}

@@ -1,0 +1,202 @@
+//! What goes out: the due probes of a tick, each with all that its packet needs.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Engine;
+use crate::hash::Domain;
+use crate::inflight::{Flight, Probe, ProbeId, State};
+use crate::outcome::{Outcome, ProbeResult, SendError, StampSource, Void};
+use crate::target::{Planned, Protocol, StreamId};
+use crate::time::Instant;
+use crate::wire::answer::Key;
+use crate::wire::payload::{Heard, Payload, SizeClass};
+use crate::wire::{Channel, icmp, tcp};
+
+/// A packet may reach its socket this much later than its stamp says: under load the kernel stamps it in an
+/// interrupt and delivers it from a thread that waits for a processor. A deadline is judged only after this.
+pub(super) const DELIVERY: Duration = Duration::from_millis(100);
+
+/// The answer to "what next?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poll {
+    /// Send this.
+    Transmit(Transmit),
+    /// Send what you have and report each with [`Engine::handle_sent`], then ask again: the next probe's sequence
+    /// depends on it.
+    Settle,
+    /// Nothing more in this tick.
+    Idle,
+}
+
+/// One packet to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// The name under which [`Engine::handle_sent`] wants to hear of it.
+    pub probe: ProbeId,
+    /// The socket to send on.
+    pub channel: Channel,
+    /// Where to.
+    pub to: IpAddr,
+    /// The IPv6 flow label.
+    pub flow_label: u32,
+    /// The packet.
+    pub kind: TransmitKind,
+}
+
+/// The packets that probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransmitKind {
+    /// An ICMP echo request.
+    Echo {
+        /// The header's identifier.
+        id: u16,
+        /// What it carries.
+        payload: Payload,
+        /// Length of the payload with its padding, in bytes.
+        size: usize,
+    },
+    /// A TCP SYN.
+    Syn(tcp::Syn),
+}
+
+impl Transmit {
+    /// Appends the packet's bytes, from the transport header on.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match &self.kind {
+            TransmitKind::Echo { id, payload, size } => {
+                icmp::encode_request(self.channel.family, *id, payload, *size, out);
+            }
+            TransmitKind::Syn(syn) => tcp::encode_syn(self.channel.family, *syn, out),
+        }
+    }
+}
+
+impl Engine {
+    /// The next probe that is due at `now` and that the ceilings allow. What fell too far behind its schedule
+    /// ends as `skipped`: a stall is never made up for by a burst.
+    pub fn poll_transmit(&mut self, now: Instant) -> Poll {
+        self.skip_overdue(now);
+        let Some((due, id)) = self.schedule.first().filter(|(due, _)| *due <= now && self.pace.allows()) else {
+            return Poll::Idle;
+        };
+        let Some(planned) = self.streams.get(id).map(|state| state.planned.clone()) else {
+            return Poll::Idle;
+        };
+        let Some(transmit) = self.prepare(id, due, &planned) else {
+            return Poll::Settle;
+        };
+        self.lag = self.lag.max(now.since(due));
+        self.pace.spend();
+        self.move_on(id, due, now);
+        Poll::Transmit(transmit)
+    }
+
+    /// What the kernel said to a probe that was handed out, and the monotonic clock around the send call.
+    pub fn handle_sent(&mut self, id: ProbeId, call: (Instant, Instant), result: Result<(), SendError>) {
+        let at = self.clock.now().to_wall(call.1);
+        let moved = self.clock.moved();
+        let Some(probe) = self.inflight.get(id).filter(|probe| matches!(probe.state, State::Sending)) else {
+            return;
+        };
+        let (to, echo) = (probe.to, matches!(probe.key, Key::Echo(_)));
+        let (stream, due, timeout) = (probe.stream, probe.due, probe.timeout);
+        if echo {
+            self.sequences.settle(to, result.is_ok());
+        }
+        match result {
+            Ok(()) => {
+                let flight = Flight { call, at, tx: StampSource::User, moved };
+                self.inflight.launch(id, flight, call.1 + timeout + DELIVERY);
+            }
+            Err(error) => {
+                self.inflight.remove(id);
+                self.finish(Self::void(stream, due, ProbeResult::Void(Void::NotSent(error))));
+            }
+        }
+    }
+
+    /// Ends what is too late to be sent, and drops stale entries, until the first entry is a stream's own.
+    fn skip_overdue(&mut self, now: Instant) {
+        let too_late = self.pace.skip_before(now);
+        while let Some((due, id)) = self.schedule.first() {
+            let Some(state) = self.streams.get(id).filter(|state| state.due == due) else {
+                self.schedule.replace_first(None);
+                continue;
+            };
+            if due >= too_late {
+                return;
+            }
+            let (count, next) = if state.backed_off() {
+                (1, state.due_after(due, due))
+            } else {
+                let count = state.grid.count(due, too_late);
+                (count, state.grid.advance(due, count))
+            };
+            state.due = next;
+            self.schedule.replace_first(Some(next));
+            let result = ProbeResult::Void(Void::Skipped);
+            self.finish(Outcome { stream: id, due, result, count, sent: None });
+        }
+    }
+
+    /// Moves the first entry of the schedule, which is this stream's, to its next due time.
+    fn move_on(&mut self, id: StreamId, due: Instant, now: Instant) {
+        if let Some(state) = self.streams.get(id) {
+            let next = state.due_after(due, now);
+            state.due = next;
+            self.schedule.replace_first(Some(next));
+        }
+    }
+
+    fn prepare(&mut self, stream: StreamId, due: Instant, planned: &Planned) -> Option<Transmit> {
+        let to = planned.stream.target.address;
+        let channel = Channel { protocol: planned.stream.protocol, family: planned.stream.family() };
+        let sequence = match channel.protocol {
+            Protocol::Icmp => self.sequences.propose(to)?,
+            Protocol::Tcp => 0,
+        };
+        let source_port = self.next_source_port(stream, channel);
+        let destination_port = planned.stream.target.port.unwrap_or(0);
+        let (probe, key, cookie) = loop {
+            self.drawn += 1;
+            let cookie = self.keyed.number(Domain::Cookie, self.drawn);
+            let key = match channel.protocol {
+                Protocol::Icmp => Key::Echo(cookie),
+                Protocol::Tcp => Key::Syn(tcp::Syn { source_port, destination_port, sequence: cookie as u32 }),
+            };
+            let probe =
+                Probe { stream, due, to, key, cookie, sequence, timeout: planned.timeout, state: State::Sending };
+            if let Some(id) = self.inflight.insert(probe) {
+                break (id, key, cookie);
+            }
+        };
+        let (kind, flow) = match key {
+            Key::Echo(_) => {
+                let payload = Payload {
+                    class: SizeClass::Normal,
+                    epoch: self.identity.epoch,
+                    sequence,
+                    cookie,
+                    period_ms: Payload::period_ms(planned.interval),
+                    heard: Heard::default(),
+                };
+                let id = self.identity.icmp_id;
+                (TransmitKind::Echo { id, payload, size: self.identity.size }, id)
+            }
+            Key::Syn(syn) => (TransmitKind::Syn(syn), syn.source_port),
+        };
+        Some(Transmit { probe, channel, to, flow_label: self.flow_label(flow), kind })
+    }
+
+    /// The stream's next flow: every target takes all source ports in turn.
+    fn next_source_port(&mut self, stream: StreamId, channel: Channel) -> u16 {
+        let ports = self.identity.source_ports(channel.family);
+        if channel.protocol != Protocol::Tcp || ports.is_empty() {
+            return 0;
+        }
+        let Some(state) = self.streams.get(stream) else { return 0 };
+        state.flow = (state.flow + 1) % ports.len();
+        ports.get(state.flow).copied().unwrap_or(0)
+    }
+}

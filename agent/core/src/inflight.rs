@@ -1,0 +1,217 @@
+//! The probes that were handed out and may still be answered: found by what their answer brings back, and by time.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::hash::NumberMap;
+use crate::outcome::{Sent, StampSource};
+use crate::target::StreamId;
+use crate::time::{Instant, Movement, WallTime};
+use crate::wire::answer::Key;
+use crate::wire::icmp::header_sequence;
+
+/// How long a finished probe is remembered, so that late and duplicate answers are known for what they are. A
+/// target sends its SYN-ACK again one second after the first (RFC 6298 §2).
+const REMEMBER: Duration = Duration::from_millis(1_200);
+
+/// Names one probe. A stale name finds nothing: its generation has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProbeId {
+    slot: u32,
+    generation: u32,
+}
+
+/// A probe that was handed out.
+#[derive(Debug, Clone)]
+pub(crate) struct Probe {
+    pub(crate) stream: StreamId,
+    pub(crate) due: Instant,
+    pub(crate) to: IpAddr,
+    pub(crate) key: Key,
+    pub(crate) cookie: u64,
+    /// The sequence of an echo; zero for SYN.
+    pub(crate) sequence: u64,
+    pub(crate) timeout: Duration,
+    pub(crate) state: State,
+}
+
+/// Where a probe stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum State {
+    /// Handed to the driver; whether the kernel takes it is not known yet.
+    Sending,
+    /// On its way; its result is open.
+    Flying(Flight),
+    /// It was answered: a further answer is a duplicate.
+    Answered,
+    /// It was judged lost: an answer is late.
+    Lost(Flight),
+    /// It ended otherwise: answers mean nothing.
+    Ended,
+}
+
+/// When a probe left, by each clock that knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flight {
+    /// Just before and just after the send call.
+    pub(crate) call: (Instant, Instant),
+    /// The best transmit stamp so far: the kernel's, or the time of the send call.
+    pub(crate) at: WallTime,
+    pub(crate) tx: StampSource,
+    /// How far the wall clock had moved at the send.
+    pub(crate) moved: Movement,
+}
+
+impl Probe {
+    /// What identified it on the wire, if it is known to have left.
+    pub(crate) fn sent(&self, flight: &Flight, rx: Option<StampSource>) -> Sent {
+        let (sequence, source_port) = match self.key {
+            Key::Echo(_) => (u32::from(header_sequence(self.sequence)), None),
+            Key::Syn(syn) => (syn.sequence, Some(syn.source_port)),
+        };
+        Sent { at: flight.at, tx: flight.tx, rx, cookie: self.cookie, sequence, source_port }
+    }
+}
+
+/// All probes that are in flight or remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Inflight {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    echoes: NumberMap<u64, ProbeId>,
+    syns: NumberMap<u64, ProbeId>,
+    deadlines: BinaryHeap<Reverse<(Instant, ProbeId)>>,
+    remembered: VecDeque<(Instant, ProbeId)>,
+    flying: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    probe: Option<Probe>,
+}
+
+impl Inflight {
+    /// Takes a new probe in, unless its key is in use: then the caller draws another.
+    pub(crate) fn insert(&mut self, probe: Probe) -> Option<ProbeId> {
+        let (map, number) = self.index(probe.key);
+        if map.contains_key(&number) {
+            return None;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let key = probe.key;
+        let entry = self.slots.get_mut(slot as usize)?;
+        entry.probe = Some(probe);
+        let id = ProbeId { slot, generation: entry.generation };
+        let (map, number) = self.index(key);
+        map.insert(number, id);
+        Some(id)
+    }
+
+    /// The probe that this key names.
+    pub(crate) fn find(&mut self, key: Key) -> Option<(ProbeId, &mut Probe)> {
+        let (map, number) = self.index(key);
+        let id = *map.get(&number)?;
+        let probe = self.get(id)?;
+        (probe.key == key).then_some((id, probe))
+    }
+
+    /// The probe of this name.
+    pub(crate) fn get(&mut self, id: ProbeId) -> Option<&mut Probe> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        slot.probe.as_mut().filter(|_| slot.generation == id.generation)
+    }
+
+    /// The kernel accepted it: from now on it has a deadline.
+    pub(crate) fn launch(&mut self, id: ProbeId, flight: Flight, deadline: Instant) {
+        if let Some(probe) = self.get(id) {
+            probe.state = State::Flying(flight);
+            self.flying += 1;
+            self.deadlines.push(Reverse((deadline, id)));
+        }
+    }
+
+    /// A flying probe has its result; it is remembered for a while from its deadline on.
+    pub(crate) fn land(&mut self, id: ProbeId, state: State) {
+        if let Some(probe) = self.get(id) {
+            probe.state = state;
+            self.flying -= 1;
+        }
+    }
+
+    /// Gives a flying probe more time.
+    pub(crate) fn extend(&mut self, id: ProbeId, deadline: Instant) {
+        self.deadlines.push(Reverse((deadline, id)));
+    }
+
+    /// The next probe whose deadline is at or before `by`, flying or not.
+    pub(crate) fn pop_deadline(&mut self, by: Instant) -> Option<ProbeId> {
+        let Reverse((deadline, id)) = *self.deadlines.peek()?;
+        if deadline > by {
+            return None;
+        }
+        self.deadlines.pop();
+        Some(id)
+    }
+
+    /// Keeps a probe that was popped for a while longer.
+    pub(crate) fn remember(&mut self, id: ProbeId, now: Instant) {
+        self.remembered.push_back((now + REMEMBER, id));
+    }
+
+    /// Drops what was remembered long enough.
+    pub(crate) fn forget_until(&mut self, now: Instant) {
+        while let Some((until, id)) = self.remembered.front().copied()
+            && until <= now
+        {
+            self.remembered.pop_front();
+            self.remove(id);
+        }
+    }
+
+    /// Drops one probe.
+    pub(crate) fn remove(&mut self, id: ProbeId) -> Option<Probe> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        let probe = slot.probe.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.slot);
+        if matches!(probe.state, State::Flying(_)) {
+            self.flying -= 1;
+        }
+        let (map, number) = self.index(probe.key);
+        map.remove(&number);
+        Some(probe)
+    }
+
+    /// Drops all probes of streams that are gone, and returns those without a result.
+    pub(crate) fn remove_streams(&mut self, gone: impl Fn(StreamId) -> bool) -> Vec<Probe> {
+        let ids: Vec<ProbeId> = self
+            .slots
+            .iter()
+            .zip(0..)
+            .filter(|(slot, _)| slot.probe.as_ref().is_some_and(|probe| gone(probe.stream)))
+            .map(|(slot, number)| ProbeId { slot: number, generation: slot.generation })
+            .collect();
+        ids.into_iter()
+            .filter_map(|id| self.remove(id))
+            .filter(|probe| matches!(probe.state, State::Sending | State::Flying(_)))
+            .collect()
+    }
+
+    /// How many probes have no result yet.
+    pub(crate) fn flying(&self) -> usize {
+        self.flying
+    }
+
+    fn index(&mut self, key: Key) -> (&mut NumberMap<u64, ProbeId>, u64) {
+        match key {
+            Key::Echo(cookie) => (&mut self.echoes, cookie),
+            Key::Syn(syn) => (&mut self.syns, u64::from(syn.source_port) << 32 | u64::from(syn.sequence)),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What is probed: targets, and the labels that say how.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a target is asked. The text form is the metric label `protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// ICMP echo (RFC 792, RFC 4443) over a raw socket.
+    Icmp,
+    /// A half-open TCP SYN (RFC 9293 §3.5): the application accepts nothing.
+    Tcp,
+}
+
+impl Protocol {
+    /// Every protocol, in label order.
+    pub const ALL: [Self; 2] = [Self::Icmp, Self::Tcp];
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Icmp => "icmp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// IP version. The text form is the metric label `family`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both families.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::V4 => "4",
+            Self::V6 => "6",
+        }
+    }
+}
+
+/// Why a target is probed. The text form is the metric label `kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Written by the user as an address.
+    Fixed,
+}
+
+impl Kind {
+    /// Every kind, in label order.
+    pub const ALL: [Self; 1] = [Self::Fixed];
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+        }
+    }
+}
+
+/// Something to probe, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// As the user wrote it: the metric label `destination`, and the target's identity.
+    pub written: Arc<str>,
+    /// Where probes go.
+    pub address: IpAddr,
+    /// The TCP port; SYNs need it.
+    pub port: Option<u16>,
+    /// Why it is probed.
+    pub kind: Kind,
+}
+
+/// One protocol to one target: what has a schedule, a path in the metrics, and one result for each due probe.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stream {
+    /// Whom it asks.
+    pub target: Arc<Target>,
+    /// How it asks.
+    pub protocol: Protocol,
+}
+
+impl Stream {
+    /// The IP version of its packets.
+    pub fn family(&self) -> Family {
+        Family::of(self.target.address)
+    }
+}
+
+/// A stream and its settings: what the engine is given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Planned {
+    /// Whom to ask and how.
+    pub stream: Stream,
+    /// Time between two probes.
+    pub interval: Duration,
+    /// A probe without an answer after this time is lost.
+    pub timeout: Duration,
+}
+
+/// Names a stream inside one engine. A removed stream's number is not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}

@@ -1,0 +1,87 @@
+//! Bytes and meaning: the packets podsonar sends, and what the packets that come back say.
+//!
+//! Everything that arrives is hostile: each decoder checks lengths before it reads, never panics, and says with a
+//! [`Reject`] why a packet is not an answer.
+
+pub mod answer;
+pub mod icmp;
+pub mod ipv4;
+pub mod payload;
+pub mod tcp;
+
+use crate::target::{Family, Protocol};
+
+/// One kind of socket: a protocol over an IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Channel {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The IP version.
+    pub family: Family,
+}
+
+impl Channel {
+    /// Every channel.
+    pub const ALL: [Self; 4] = [
+        Self { protocol: Protocol::Icmp, family: Family::V4 },
+        Self { protocol: Protocol::Icmp, family: Family::V6 },
+        Self { protocol: Protocol::Tcp, family: Family::V4 },
+        Self { protocol: Protocol::Tcp, family: Family::V6 },
+    ];
+
+    /// Its place in [`Channel::ALL`], for tables with one entry for each channel.
+    pub const fn index(self) -> usize {
+        match (self.protocol, self.family) {
+            (Protocol::Icmp, Family::V4) => 0,
+            (Protocol::Icmp, Family::V6) => 1,
+            (Protocol::Tcp, Family::V4) => 2,
+            (Protocol::Tcp, Family::V6) => 3,
+        }
+    }
+}
+
+/// Why a received packet is not an answer to any probe. The text form is a metric label value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reject {
+    /// Shorter than its own headers say.
+    Truncated,
+    /// The checksum is wrong: damaged on the way.
+    Checksum,
+    /// Not the kind of message that answers a probe, or another process' identifier or port.
+    Unrelated,
+    /// Ours by identifier, but the payload is not one that podsonar writes.
+    Malformed,
+    /// Answers no probe that is known: forged, or older than anything remembered.
+    Unmatched,
+    /// Answers a known probe, but comes from another address or with other contents than were sent.
+    Mismatched,
+}
+
+impl Reject {
+    /// Every reason, in label order.
+    pub const ALL: [Self; 6] = [
+        Self::Checksum,
+        Self::Malformed,
+        Self::Mismatched,
+        Self::Truncated,
+        Self::Unmatched,
+        Self::Unrelated,
+    ];
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::Checksum => "checksum",
+            Self::Unrelated => "unrelated",
+            Self::Malformed => "malformed",
+            Self::Unmatched => "unmatched",
+            Self::Mismatched => "mismatched",
+        }
+    }
+}
+
+/// The last `N` bytes that start at `at`, if they are there.
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Reject> {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).copied().ok_or(Reject::Truncated)
+}
