@@ -1,0 +1,156 @@
+//! podsonar's sockets as the driver sees them: few verbs, kernel stamps, no decisions.
+//!
+//! [`RawSockets`] carries probes, [`Ticker`] wakes the thread that owns them, [`read_clocks`] tells it the time.
+
+mod clock;
+mod control;
+mod errno;
+mod filter;
+mod inbox;
+mod name;
+mod outbox;
+mod ports;
+mod raw;
+mod routes;
+mod settings;
+mod socket;
+mod sys;
+mod ticker;
+
+use std::net::IpAddr;
+
+use podsonar_core::outcome::{SendError, StampSource};
+use podsonar_core::time::WallTime;
+use podsonar_core::wire::Channel;
+
+pub use crate::clock::read_clocks;
+pub use crate::raw::RawSockets;
+pub use crate::settings::{OpenError, Settings};
+pub use crate::ticker::{Ticker, Waker, Woken};
+
+/// What the driver asks of sockets. Tests give it a fake; [`RawSockets`] is the real one.
+pub trait Sockets {
+    /// Sends packets in order and appends one result for each: `Ok` only if the kernel accepted it.
+    fn send(&mut self, channel: Channel, packets: &Batch, results: &mut Vec<Result<(), SendError>>);
+
+    /// Hands over everything that waits, data first, then the error queue: so that when an answer is seen,
+    /// the transmit stamp of its probe, which was queued before the packet left, is seen in the same drain.
+    fn receive(&mut self, channel: Channel, each: &mut dyn FnMut(Received<'_>)) -> Drained;
+
+    /// How many packets this channel's socket has dropped since it was opened (`SO_MEMINFO`, `sock_diag(7)`).
+    fn drops(&mut self, channel: Channel) -> u64;
+
+    /// Asks for transmit stamps from before the queueing discipline too, from the next packet on and for good.
+    ///
+    /// Each stamp is one more entry in the error queue, so at first only the driver's own stamp is asked for, which
+    /// is also the better one. To be called when many probes of a channel got none: some devices (netkit) take
+    /// none.
+    fn request_sched_stamps(&mut self, _channel: Channel) {}
+
+    /// Forgets the source addresses found for destinations; to be called about once a minute, so that packets
+    /// follow changed routes.
+    fn refresh_routes(&mut self) {}
+}
+
+/// Packets of one channel to be sent together, in one buffer.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    packets: Vec<Address>,
+}
+
+/// Where a packet of a [`Batch`] ends (it starts where the one before ends) and goes.
+#[derive(Debug, Clone, Copy)]
+struct Address {
+    end: usize,
+    to: IpAddr,
+    flow_label: u32,
+}
+
+/// One packet of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outgoing<'a> {
+    /// The destination.
+    pub to: IpAddr,
+    /// The flow label, used for IPv6.
+    pub flow_label: u32,
+    /// The transport message. The checksum may be left to the kernel or to [`Sockets::send`].
+    pub bytes: &'a [u8],
+}
+
+impl Batch {
+    /// Adds the packet that `encode` appends to the buffer. `flow_label` (20 bits, RFC 6437) is used for IPv6.
+    pub fn push(&mut self, to: IpAddr, flow_label: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.bytes);
+        self.packets.push(Address { end: self.bytes.len(), to, flow_label });
+    }
+
+    /// The packets in order.
+    pub fn iter(&self) -> impl Iterator<Item = Outgoing<'_>> {
+        let mut start = 0;
+        self.packets.iter().map(move |packet| {
+            let bytes = self.bytes.get(start..packet.end).unwrap_or_default();
+            start = packet.end;
+            Outgoing { to: packet.to, flow_label: packet.flow_label, bytes }
+        })
+    }
+
+    /// How many packets it holds.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Forgets the packets and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.packets.clear();
+    }
+}
+
+/// Something that a socket had for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// A packet as the kernel delivers it: IPv4 with its header, IPv6 without.
+    Packet {
+        /// The sender.
+        from: IpAddr,
+        /// The bytes, cut at the largest packet we expect.
+        bytes: &'a [u8],
+        /// The kernel's receive stamp.
+        stamp: Option<WallTime>,
+    },
+    /// A packet of ours came back from the error queue with its transmit stamp.
+    Transmitted {
+        /// The frame from the link header on.
+        frame: &'a [u8],
+        /// When it left.
+        stamp: WallTime,
+        /// Where the kernel took the stamp.
+        source: StampSource,
+    },
+    /// An ICMP error about a packet that somebody on this host sent.
+    Error {
+        /// Where that packet was going.
+        to: IpAddr,
+        /// The start of its transport message.
+        quote: &'a [u8],
+        /// ICMP type.
+        kind: u8,
+        /// ICMP code.
+        code: u8,
+    },
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Both queues are empty.
+    Completely,
+    /// The bound on one drain was reached, so somebody floods us: more waits.
+    Partly,
+}

@@ -1,0 +1,112 @@
+//! What opening needs to know, and why it can fail.
+
+use std::io;
+
+use podsonar_core::target::{Family, Protocol};
+use podsonar_core::wire::Channel;
+
+/// What [`RawSockets::open`](crate::RawSockets::open) is to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The channels in use, and no others: each raw socket costs every echo or connection of the network
+    /// namespace about a microsecond.
+    pub channels: Vec<Channel>,
+    /// The identifier of our echo requests; replies to others are refused.
+    pub icmp_id: u16,
+    /// How many TCP source ports to reserve for each family.
+    pub flows: u16,
+    /// Size of each receive buffer in bytes, in the kernel's accounting: about 832 for each small packet, and for
+    /// each transmit stamp. Without `NET_ADMIN` the kernel grants no more than twice `net.core.rmem_max`.
+    pub receive_buffer: usize,
+    /// The largest ICMP message that is sent, header included, in bytes.
+    pub message_size: usize,
+}
+
+/// Why raw sockets could not be opened, in one line that names the channel and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The process may not open raw sockets (`capabilities(7)`).
+    #[error(
+        "cannot probe by {}: the capability CAP_NET_RAW is missing (run as root, or `setcap cap_net_raw+ep` on the \
+         program, or add NET_RAW to the container's securityContext.capabilities)",
+        describe(*.channel)
+    )]
+    NoPermission {
+        /// The first channel that was refused.
+        channel: Channel,
+    },
+    /// The host does not have this IP version.
+    #[error("cannot probe by {}: this host has no {}", describe(*.channel), ip(.channel.family))]
+    NoFamily {
+        /// The channel that cannot be.
+        channel: Channel,
+    },
+    /// The socket could not be made for another reason.
+    #[error("cannot probe by {}: {source}", describe(*.channel))]
+    Socket {
+        /// The channel in question.
+        channel: Channel,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refuses an option that cannot be done without.
+    #[error("cannot probe by {}: the kernel refuses the socket option {what}: {source}", describe(*.channel))]
+    Option {
+        /// The channel in question.
+        channel: Channel,
+        /// Which option.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Source ports could not be reserved.
+    #[error("cannot reserve {count} TCP source ports for {}: {source}", ip(*.family))]
+    Ports {
+        /// For which IP version.
+        family: Family,
+        /// How many.
+        count: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn describe(channel: Channel) -> String {
+    let protocol = match channel.protocol {
+        Protocol::Icmp => "ICMP",
+        Protocol::Tcp => "TCP",
+    };
+    format!("{protocol} over {}", ip(channel.family))
+}
+
+fn ip(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_is_one_line_with_channel_and_remedy() {
+        let channel = Channel { protocol: Protocol::Icmp, family: Family::V6 };
+        assert_eq!(
+            OpenError::NoPermission { channel }.to_string(),
+            "cannot probe by ICMP over IPv6: the capability CAP_NET_RAW is missing (run as root, or `setcap \
+             cap_net_raw+ep` on the program, or add NET_RAW to the container's securityContext.capabilities)"
+        );
+        assert_eq!(
+            OpenError::NoFamily { channel }.to_string(),
+            "cannot probe by ICMP over IPv6: this host has no IPv6"
+        );
+        let source = io::Error::from_raw_os_error(libc::ENOPROTOOPT);
+        assert_eq!(
+            OpenError::Option { channel, what: "IPV6_RECVERR", source }.to_string(),
+            "cannot probe by ICMP over IPv6: the kernel refuses the socket option IPV6_RECVERR: Protocol not \
+             available (os error 92)"
+        );
+    }
+}

@@ -1,0 +1,301 @@
+//! One raw socket: its options, and its two queues.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use podsonar_core::outcome::StampSource;
+use podsonar_core::target::{Family, Protocol};
+use podsonar_core::wire::Channel;
+use socket2::{Domain, Socket, Type};
+
+use crate::inbox::{Arrival, Inbox, Queue};
+use crate::settings::{OpenError, Settings};
+use crate::{Drained, Received, filter, sys};
+
+/// One drain makes at most this many system calls for each queue: 16,384 packets, more than a second of replies at
+/// the highest rate that a default agent may have, in some 10 ms.
+const MAX_CALLS: usize = 256;
+
+/// Packets that are being sent are charged to the send buffer, at about 800 bytes each.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// The stamps we always ask for: software ones of sent and received packets. The sent packet comes back with its
+/// stamp (no `OPT_TSONLY`) and is recognised by its contents: the kernel's own numbering (`OPT_ID`) skips and
+/// consumes numbers when sends fail.
+const STAMPS: u32 =
+    libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+
+/// The origin of error queue entries that are transmit stamps; `ee_info` then says where the stamp was taken.
+const ORIGIN_TIMESTAMPING: u8 = libc::SO_EE_ORIGIN_TIMESTAMPING;
+const TAKEN_BY_DRIVER: u32 = 0; // SCM_TSTAMP_SND
+const TAKEN_BEFORE_QUEUE: u32 = 1; // SCM_TSTAMP_SCHED
+
+/// A raw socket that receives our answers and nothing else.
+#[derive(Debug)]
+pub(crate) struct RawSocket {
+    socket: Socket,
+    stamps: bool,
+    drops: DropCounter,
+}
+
+/// A 32-bit counter of the kernel, carried on in 64 bits from where it stood at first.
+#[derive(Debug)]
+struct DropCounter {
+    last: u32,
+    total: u64,
+}
+
+impl RawSocket {
+    /// Opens the channel's socket. `ports` are the source ports of TCP.
+    ///
+    /// # Errors
+    /// The [`OpenError`] that names the channel and what it needs.
+    pub(crate) fn open(channel: Channel, settings: &Settings, ports: &[u16]) -> Result<Self, OpenError> {
+        let socket = create(channel)?;
+        let failed = |what| move |source| OpenError::Option { channel, what, source };
+        // A raw socket receives from its creation on. So the filter comes first, and what came before it goes.
+        socket
+            .attach_filter(&filter::answers(channel, settings.icmp_id, ports))
+            .map_err(failed("packet filter"))?;
+        discard_waiting(&socket).map_err(failed("first drain"))?;
+        set_family_options(&socket, channel)?;
+        set_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, settings.receive_buffer)
+            .map_err(failed("receive buffer"))?;
+        set_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)
+            .map_err(failed("send buffer"))?;
+        // Without stamps the agent still works, by its own clock, and says so for each probe.
+        let stamps =
+            sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[STAMPS]).is_ok();
+        let last = sys::drops(socket.as_fd()).map_err(failed("drop counter (SO_MEMINFO)"))?;
+        Ok(Self { socket, stamps, drops: DropCounter { last, total: 0 } })
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether the kernel accepted the request for stamps.
+    pub(crate) fn has_stamps(&self) -> bool {
+        self.stamps
+    }
+
+    /// Size of the receive buffer in bytes as the kernel granted it; it holds about one packet per 832 bytes.
+    pub(crate) fn receive_buffer(&self) -> usize {
+        self.socket.recv_buffer_size().unwrap_or(0)
+    }
+
+    /// Asks for the stamp before the queueing discipline too, from the next packet on.
+    pub(crate) fn request_sched_stamps(&mut self) {
+        let both = STAMPS | libc::SOF_TIMESTAMPING_TX_SCHED;
+        self.stamps |=
+            sys::set_option(self.socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[both]).is_ok();
+    }
+
+    /// Drains the data queue, then the error queue.
+    pub(crate) fn receive(&self, inbox: &mut Inbox, each: &mut dyn FnMut(Received<'_>)) -> Drained {
+        let data = self.drain(inbox, Queue::Data, &mut |arrival| {
+            if let Some(from) = arrival.address {
+                each(Received::Packet { from, bytes: arrival.bytes, stamp: arrival.control.stamp });
+            }
+        });
+        let errors = self.drain(inbox, Queue::Errors, &mut |arrival| {
+            if let Some(received) = queued_error(arrival) {
+                each(received);
+            }
+        });
+        if data == Drained::Completely { errors } else { Drained::Partly }
+    }
+
+    /// How many packets were dropped since the socket was opened.
+    pub(crate) fn drops(&mut self) -> u64 {
+        if let Ok(now) = sys::drops(self.socket.as_fd()) {
+            self.drops.advance(now);
+        }
+        self.drops.total
+    }
+
+    fn drain(&self, inbox: &mut Inbox, queue: Queue, each: &mut dyn FnMut(Arrival<'_>)) -> Drained {
+        for _ in 0..MAX_CALLS {
+            match inbox.fill(&self.socket, queue) {
+                Ok(count) => {
+                    inbox.arrivals().for_each(&mut *each);
+                    // A pending errno also ends a call early, but only calls for data look at it.
+                    if queue == Queue::Errors && count < inbox.capacity() {
+                        return Drained::Completely;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Completely,
+                // An errno that a foreign ICMP error left on the socket. Reading it took it off: go on.
+                Err(_) => {}
+            }
+        }
+        Drained::Partly
+    }
+}
+
+/// What an entry of the error queue means to us.
+fn queued_error(arrival: Arrival<'_>) -> Option<Received<'_>> {
+    let error = arrival.control.error?;
+    match error.origin {
+        ORIGIN_TIMESTAMPING => {
+            let source = match error.info {
+                TAKEN_BY_DRIVER => StampSource::Software,
+                TAKEN_BEFORE_QUEUE => StampSource::Sched,
+                _ => return None,
+            };
+            // Frames are recognised by their end.
+            let complete = !arrival.truncated;
+            complete.then_some(Received::Transmitted {
+                frame: arrival.bytes,
+                stamp: arrival.control.stamp?,
+                source,
+            })
+        }
+        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => Some(Received::Error {
+            to: arrival.address?,
+            quote: arrival.bytes,
+            kind: error.kind,
+            code: error.code,
+        }),
+        _ => None,
+    }
+}
+
+fn create(channel: Channel) -> Result<Socket, OpenError> {
+    let domain = match channel.family {
+        Family::V4 => Domain::IPV4,
+        Family::V6 => Domain::IPV6,
+    };
+    let protocol = match (channel.protocol, channel.family) {
+        (Protocol::Icmp, Family::V4) => socket2::Protocol::ICMPV4,
+        (Protocol::Icmp, Family::V6) => socket2::Protocol::ICMPV6,
+        (Protocol::Tcp, _) => socket2::Protocol::TCP,
+    };
+    Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)).map_err(|source| {
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => OpenError::NoPermission { channel },
+            Some(libc::EAFNOSUPPORT) => OpenError::NoFamily { channel },
+            _ => OpenError::Socket { channel, source },
+        }
+    })
+}
+
+fn discard_waiting(socket: &Socket) -> io::Result<()> {
+    let mut inbox = Inbox::new(1);
+    for _ in 0..MAX_CALLS {
+        match inbox.fill(socket, Queue::Data) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("packets do not cease"))
+}
+
+/// `IP_RECVERR` and `IPV6_RECVERR` bring ICMP errors to the error queue, and make a full interface queue an errno
+/// instead of a silent drop. The ICMP filters refuse before the kernel copies a packet for us.
+fn set_family_options(socket: &Socket, channel: Channel) -> Result<(), OpenError> {
+    const SOL_RAW: i32 = 255;
+    const ICMP_FILTER: i32 = 1;
+    const ICMPV6_FILTER: i32 = 1;
+    const ECHO_REPLY_V4: u32 = 0;
+    const ECHO_REPLY_V6: usize = 129;
+    // Offset of the checksum in a TCP header (RFC 9293 §3.1).
+    const TCP_CHECKSUM: u32 = 16;
+
+    let set = |what, level, name, value: &[u32]| {
+        sys::set_option(socket.as_fd(), level, name, value).map_err(|source| OpenError::Option {
+            channel,
+            what,
+            source,
+        })
+    };
+    match channel.family {
+        Family::V4 => set("IP_RECVERR", libc::SOL_IP, libc::IP_RECVERR, &[1])?,
+        Family::V6 => {
+            set("IPV6_RECVERR", libc::SOL_IPV6, libc::IPV6_RECVERR, &[1])?;
+            set("IPV6_FLOWINFO_SEND", libc::SOL_IPV6, libc::IPV6_FLOWINFO_SEND, &[1])?;
+        }
+    }
+    match (channel.protocol, channel.family) {
+        (Protocol::Icmp, Family::V4) => set("ICMP_FILTER", SOL_RAW, ICMP_FILTER, &[!(1 << ECHO_REPLY_V4)]),
+        (Protocol::Icmp, Family::V6) => {
+            let mut refused = [u32::MAX; 8];
+            if let Some(word) = refused.get_mut(ECHO_REPLY_V6 / 32) {
+                *word &= !(1 << (ECHO_REPLY_V6 % 32));
+            }
+            set("ICMP6_FILTER", libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &refused)
+        }
+        (Protocol::Tcp, Family::V4) => Ok(()),
+        (Protocol::Tcp, Family::V6) => {
+            set("IPV6_CHECKSUM", libc::SOL_IPV6, libc::IPV6_CHECKSUM, &[TCP_CHECKSUM])
+        }
+    }
+}
+
+/// Sets a buffer beyond the system's limit if we may (`NET_ADMIN`), else up to it. The kernel doubles the value
+/// for its own bookkeeping (`socket(7)`), and what `wanted` says is the doubled size.
+fn set_buffer(socket: &Socket, forced: i32, limited: i32, wanted: usize) -> io::Result<()> {
+    let half = [u32::try_from(wanted / 2).unwrap_or(u32::MAX).min(i32::MAX as u32 / 2)];
+    sys::set_option(socket.as_fd(), libc::SOL_SOCKET, forced, &half)
+        .or_else(|_| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, limited, &half))
+}
+
+impl DropCounter {
+    fn advance(&mut self, now: u32) {
+        self.total += u64::from(now.wrapping_sub(self.last));
+        self.last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podsonar_core::time::WallTime;
+
+    use super::*;
+    use crate::control::{Control, ExtendedError};
+
+    #[test]
+    fn the_drop_counter_survives_the_kernels_wrap() {
+        let mut drops = DropCounter { last: u32::MAX - 1, total: 0 };
+        drops.advance(u32::MAX);
+        drops.advance(3);
+        drops.advance(3);
+        assert_eq!(drops.total, 5);
+    }
+
+    #[test]
+    fn stamps_and_icmp_errors_are_told_apart_and_the_rest_ignored() {
+        let stamp = Some(WallTime::from_nanos(7));
+        let to = "10.0.0.1".parse().unwrap();
+        let transmitted =
+            |source| Received::Transmitted { frame: b"x", stamp: WallTime::from_nanos(7), source };
+        let error = Received::Error { to, quote: b"x", kind: 3, code: 13 };
+        let cases = [
+            (ORIGIN_TIMESTAMPING, TAKEN_BY_DRIVER, Some(transmitted(StampSource::Software))),
+            (ORIGIN_TIMESTAMPING, TAKEN_BEFORE_QUEUE, Some(transmitted(StampSource::Sched))),
+            (ORIGIN_TIMESTAMPING, 2, None),
+            (libc::SO_EE_ORIGIN_ICMP, 0, Some(error)),
+            (libc::SO_EE_ORIGIN_ICMP6, 0, Some(error)),
+            (libc::SO_EE_ORIGIN_LOCAL, 0, None),
+            (libc::SO_EE_ORIGIN_NONE, 0, None),
+        ];
+        for (origin, info, expected) in cases {
+            let error = Some(ExtendedError { origin, kind: 3, code: 13, info });
+            let control = Control { stamp, error };
+            let arrival = Arrival { bytes: b"x", address: Some(to), control, truncated: false };
+            assert_eq!(queued_error(arrival), expected, "origin {origin}");
+        }
+    }
+
+    #[test]
+    fn a_frame_without_its_end_or_its_stamp_is_ignored() {
+        let error =
+            Some(ExtendedError { origin: ORIGIN_TIMESTAMPING, kind: 0, code: 0, info: TAKEN_BY_DRIVER });
+        let stamp = Some(WallTime::from_nanos(7));
+        for (stamp, truncated) in [(stamp, true), (None, false)] {
+            let control = Control { stamp, error };
+            assert_eq!(queued_error(Arrival { bytes: b"x", address: None, control, truncated }), None);
+        }
+    }
+}
