@@ -1,0 +1,238 @@
+//! Books what the engine tells: each outcome into the metrics and, if asked for, into the record.
+//!
+//! The driver's thread owns the ledger. Nothing here waits: numbers are behind locks that nobody holds for longer
+//! than a copy, and the record's queue drops what does not fit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
+use podsonar_core::target::{Planned, Protocol, Stream, StreamId, Target};
+use podsonar_core::time::{ClockReading, Instant};
+use podsonar_core::wire::{Channel, Reject};
+
+use crate::metrics::state::{Metrics, Path, verdict};
+use crate::record::Recorder;
+
+/// How long a removed stream's series stay: a counter that vanishes between two scrapes loses its last step.
+pub const RETAIN: Duration = Duration::from_secs(15 * 60);
+
+/// How often removed streams' series are looked through.
+const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+
+/// What the driver says about itself once a tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TickReport {
+    /// The time of the tick.
+    pub now: Instant,
+    /// How late the latest probe of this tick was.
+    pub lag: Duration,
+    /// Probes sent and without result.
+    pub in_flight: usize,
+    /// Probes that fall due each second.
+    pub probes_per_second: f64,
+    /// Packets dropped by each channel's socket since it was opened, by [`Channel::index`].
+    pub drops: [u64; Channel::ALL.len()],
+    /// Packets rejected so far, by [`Reject::ALL`].
+    pub rejects: [u64; Reject::ALL.len()],
+    /// Jumps of the wall clock so far.
+    pub clock_jumps: u64,
+}
+
+/// The driver's book of results.
+#[derive(Debug)]
+pub struct Ledger {
+    metrics: Arc<Metrics>,
+    recorder: Option<Recorder>,
+    retain: Duration,
+    clock: ClockReading,
+    now: Instant,
+    next_expiry: Instant,
+    live: HashMap<StreamId, Entry>,
+    targets: HashMap<Arc<Target>, Paths>,
+}
+
+/// A stream that is probed.
+#[derive(Debug)]
+struct Entry {
+    path: Arc<Path>,
+    interval: Duration,
+}
+
+/// A target's paths by protocol.
+#[derive(Debug, Default)]
+struct Paths([Option<Use>; Protocol::ALL.len()]);
+
+/// A path, and how many streams go over it: for a moment two, when a stream's settings change.
+#[derive(Debug)]
+struct Use {
+    path: Arc<Path>,
+    streams: u32,
+    unused_since: Instant,
+}
+
+impl Paths {
+    fn of(&mut self, protocol: Protocol) -> Option<&mut Option<Use>> {
+        self.0.get_mut(protocol as usize)
+    }
+
+    fn are_unused(&self) -> bool {
+        self.0.iter().flatten().all(|path| path.streams == 0)
+    }
+}
+
+impl Ledger {
+    /// A ledger without streams, at the time of `clock`. Series of a removed stream stay for `retain`.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        recorder: Option<Recorder>,
+        retain: Duration,
+        clock: ClockReading,
+    ) -> Self {
+        let (now, next_expiry) = (clock.mono, clock.mono + EXPIRE_EVERY);
+        let (live, targets) = (HashMap::new(), HashMap::new());
+        Self { metrics, recorder, retain, clock, now, next_expiry, live, targets }
+    }
+
+    /// A stream is probed from now on: its series appear, or go on if it was here lately.
+    pub fn added(&mut self, id: StreamId, planned: &Planned) {
+        let stream = &planned.stream;
+        let target = &stream.target;
+        let paths = self.targets.entry(Arc::clone(target)).or_default();
+        if paths.are_unused()
+            && let Some(count) = self.metrics.targets.get(target.kind as usize)
+        {
+            count.add(1);
+        }
+        let Some(place) = paths.of(stream.protocol) else { return };
+        let used = place.get_or_insert_with(|| {
+            let path = Arc::new(Path::new(stream.clone(), self.clock.to_wall(self.now)));
+            self.metrics.add_path(Arc::clone(&path));
+            Use { path, streams: 0, unused_since: self.now }
+        });
+        used.streams += 1;
+        let entry = Entry { path: Arc::clone(&used.path), interval: planned.interval };
+        if let Some(group) = self.metrics.group(channel(stream), target.kind) {
+            group.mark_used();
+        }
+        self.live.insert(id, entry);
+    }
+
+    /// A stream is no longer probed. Its series stay for the retain period.
+    pub fn removed(&mut self, id: StreamId, now: Instant) {
+        let Some(entry) = self.live.remove(&id) else { return };
+        let stream = &entry.path.stream;
+        let Some(paths) = self.targets.get_mut(&stream.target) else { return };
+        if let Some(Some(used)) = paths.of(stream.protocol) {
+            used.streams = used.streams.saturating_sub(1);
+            used.unused_since = now;
+        }
+        if paths.are_unused()
+            && let Some(count) = self.metrics.targets.get(stream.target.kind as usize)
+        {
+            count.subtract(1);
+        }
+    }
+
+    /// A probe that fell due has its result; `clock` tells where its times lie on the wall clock.
+    pub fn outcome(&mut self, outcome: &Outcome, clock: &ClockReading) {
+        self.clock = *clock;
+        let Some(entry) = self.live.get(&outcome.stream) else { return };
+        let stream = &entry.path.stream;
+        match verdict(outcome.result) {
+            Ok(answer) => {
+                let observed = match outcome.result.rtt() {
+                    Some(Rtt::Observed(rtt)) => Some(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX)),
+                    Some(Rtt::Estimated(_) | Rtt::Unmeasured) | None => None,
+                };
+                entry.path.count(answer, observed);
+            }
+            Err(reason) => {
+                if let Some(group) = self.metrics.group(channel(stream), stream.target.kind)
+                    && let Some(count) = group.void.get(reason as usize)
+                {
+                    count.add(outcome.count);
+                }
+            }
+        }
+        if let Some(sent) = &outcome.sent {
+            self.count_stamps(channel(stream), sent);
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.record(stream, entry.interval, outcome, clock);
+        }
+    }
+
+    /// An answer came that is no result.
+    pub fn stray(&mut self, stream: StreamId, stray: Stray) {
+        let Some(entry) = self.live.get(&stream) else { return };
+        let stream = &entry.path.stream;
+        let Some(group) = self.metrics.group(channel(stream), stream.target.kind) else { return };
+        match stray {
+            Stray::Duplicate => group.duplicates.add(1),
+            Stray::Late(hint) => {
+                if let Some(place) = LateHint::ALL.iter().position(|each| *each == hint)
+                    && let Some(count) = group.late.get(place)
+                {
+                    count.add(1);
+                }
+            }
+        }
+    }
+
+    /// Once a tick: shows that the driver lives, and what it says about itself.
+    pub fn tick(&mut self, report: &TickReport) {
+        let metrics = &self.metrics;
+        self.now = report.now;
+        metrics.heartbeat.set(report.now.as_nanos());
+        metrics.observe_lag(u64::try_from(report.lag.as_nanos()).unwrap_or(u64::MAX));
+        metrics.in_flight.set(report.in_flight as u64);
+        metrics.probes_per_second.set(report.probes_per_second);
+        metrics.clock_jumps.set(report.clock_jumps);
+        for (count, total) in metrics.drops.iter().zip(report.drops) {
+            count.set(total);
+        }
+        for (count, total) in metrics.rejects.iter().zip(report.rejects) {
+            count.set(total);
+        }
+        if report.now >= self.next_expiry {
+            self.next_expiry = report.now + EXPIRE_EVERY;
+            self.expire();
+        }
+    }
+
+    fn expire(&mut self) {
+        let (now, retain) = (self.now, self.retain);
+        let mut expired = false;
+        self.targets.retain(|_, paths| {
+            for place in &mut paths.0 {
+                if let Some(gone) =
+                    place.take_if(|path| path.streams == 0 && now.since(path.unused_since) >= retain)
+                {
+                    gone.path.retire();
+                    expired = true;
+                }
+            }
+            paths.0.iter().any(Option::is_some)
+        });
+        if expired {
+            self.metrics.drop_retired_paths();
+        }
+    }
+
+    fn count_stamps(&self, channel: Channel, sent: &Sent) {
+        let Some(stamps) = self.metrics.stamps.get(channel.index()) else { return };
+        let place = |source: StampSource| StampSource::ALL.iter().position(|each| *each == source);
+        if let Some(count) = place(sent.tx).and_then(|place| stamps.tx.get(place)) {
+            count.add(1);
+        }
+        if let Some(count) = sent.rx.and_then(place).and_then(|place| stamps.rx.get(place)) {
+            count.add(1);
+        }
+    }
+}
+
+fn channel(stream: &Stream) -> Channel {
+    Channel { protocol: stream.protocol, family: stream.family() }
+}

@@ -1,0 +1,14 @@
+//! podsonar's agent: wires the decisions of `podsonar_core` to sockets, clocks, files and HTTP.
+//!
+//! [`run`](run::run) reads like the agent's life: settings, sockets, driver thread, HTTP, shutdown. The
+//! [`driver`] carries out what the engine decides; the [`ledger`] turns its results into [`metrics`] and records.
+
+pub mod clock;
+pub mod driver;
+pub mod http;
+pub mod ledger;
+pub mod logging;
+pub mod metrics;
+pub mod record;
+pub mod run;
+pub mod settings;
