@@ -151,8 +151,14 @@ impl Engine {
     /// send, to receive or to judge. `None`: nothing will happen by itself.
     pub fn next_wakeup(&self, now: Instant) -> Option<Instant> {
         let next_tick = now + Duration::from_nanos(1);
-        let wanted = if self.inflight.flying() > 0 { next_tick } else { self.schedule.first()?.0.max(next_tick) };
+        let wanted =
+            if self.inflight.flying() > 0 { next_tick } else { self.schedule.first()?.0.max(next_tick) };
         Some(self.pace.tick_at_or_after(wanted))
+    }
+
+    /// The stream and due time of a probe that is still known.
+    pub fn stream_of(&mut self, probe: ProbeId) -> Option<(StreamId, Instant)> {
+        self.inflight.get(probe).map(|probe| (probe.stream, probe.due))
     }
 
     /// The clocks as last read.

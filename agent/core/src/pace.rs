@@ -94,7 +94,11 @@ mod tests {
     fn a_stall_earns_no_more_than_two_ticks_worth() {
         let mut pace = pace(10_000.0);
         assert_eq!(send_all(&mut pace, at(1_000)), 200);
-        assert_eq!(send_all(&mut pace, at(1_000)), 200, "the ceiling of 20,000/s has two ticks of 200 probes");
+        assert_eq!(
+            send_all(&mut pace, at(1_000)),
+            200,
+            "the ceiling of 20,000/s has two ticks of 200 probes"
+        );
         assert_eq!(send_all(&mut pace, at(1_000)), 0);
     }
 

@@ -181,7 +181,10 @@ mod tests {
     fn slewing_and_uncertain_readings_are_not_movement() {
         let mut watch = ClockWatch::new(reading(0, 1_000_000_000));
         watch.read(reading(1_000_000_000, 2_000_000_000 + 500_000));
-        watch.read(ClockReading { uncertainty: Duration::from_millis(3), ..reading(1_010_000_000, 2_013_000_000) });
+        watch.read(ClockReading {
+            uncertainty: Duration::from_millis(3),
+            ..reading(1_010_000_000, 2_013_000_000)
+        });
         assert_eq!(watch.moved(), Movement(0));
         assert_eq!(watch.jumps(), 0);
     }

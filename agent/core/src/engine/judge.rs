@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::transmit::DELIVERY;
 use super::{Engine, Event};
 use crate::inflight::{Flight, Probe, ProbeId, State};
-use crate::target::StreamId;
 use crate::outcome::{LateHint, Outcome, ProbeResult, Rtt, StampSource, Stray, Unreachable, Void};
+use crate::target::StreamId;
 use crate::time::{Instant, WallTime};
 use crate::wire::answer::{Answer, Key};
 use crate::wire::{Channel, Reject, tcp};
@@ -116,7 +116,8 @@ impl Engine {
         let now = self.clock.now().mono;
         let since = self.drained;
         if let Some(drops) = self.drops.get_mut(channel.index()) {
-            let moved = drops.total.is_some_and(|before| before != dropped) || (drops.total.is_none() && dropped > 0);
+            let moved =
+                drops.total.is_some_and(|before| before != dropped) || (drops.total.is_none() && dropped > 0);
             drops.total = Some(dropped);
             if moved || !emptied {
                 drops.note(since, now);
@@ -137,7 +138,8 @@ impl Engine {
                     self.inflight.extend(id, deadline);
                     continue;
                 }
-                let dropped = self.drops.get(channel.index()).is_some_and(|drops| drops.touch(flight.call.0, deadline));
+                let dropped =
+                    self.drops.get(channel.index()).is_some_and(|drops| drops.touch(flight.call.0, deadline));
                 self.judge_silence(id, &flight, comparable && !dropped);
             }
             self.inflight.remember(id, drain_began);
@@ -169,7 +171,7 @@ impl Engine {
             Timing::InTime(rtt) => {
                 let reset = matches!(answer, Answer::Segment(segment) if segment.reset);
                 let result = if reset { ProbeResult::Reset(rtt) } else { ProbeResult::Reply(rtt) };
-                self.count_answer(probe.stream);
+                self.count_answer(probe.stream, probe.due);
                 (result, State::Answered)
             }
             Timing::Late(rtt) => {
@@ -199,7 +201,9 @@ impl Engine {
         }
         let clock = self.clock.now();
         let (sent_first, sent_last) = match flight.tx {
-            StampSource::Software | StampSource::Sched => (clock.to_mono(flight.at), clock.to_mono(flight.at)),
+            StampSource::Software | StampSource::Sched => {
+                (clock.to_mono(flight.at), clock.to_mono(flight.at))
+            }
             StampSource::User => flight.call,
         };
         let (came_first, came_last) = match stamp {

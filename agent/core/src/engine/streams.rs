@@ -111,7 +111,11 @@ impl Engine {
         for id in gone {
             if let Some(state) = self.streams.by_id.remove(&id.0) {
                 if state.due <= now {
-                    let count = if state.backed_off() { 1 } else { state.grid.count(state.due, now + Duration::from_nanos(1)) };
+                    let count = if state.backed_off() {
+                        1
+                    } else {
+                        state.grid.count(state.due, now + Duration::from_nanos(1))
+                    };
                     let result = ProbeResult::Void(Void::Discarded);
                     self.finish(Outcome { stream: id, due: state.due, result, count, sent: None });
                 }
@@ -145,13 +149,14 @@ impl Engine {
         }
     }
 
-    /// Notes that the target answered: a stream that was backed off goes back to its own rate.
-    pub(super) fn count_answer(&mut self, stream: StreamId) {
+    /// Notes that the target answered the probe that was due at `answered`: a stream that was backed off goes back
+    /// to its own rate.
+    pub(super) fn count_answer(&mut self, stream: StreamId, answered: Instant) {
         let now = self.clock.now().mono;
         if let Some(state) = self.streams.get(stream) {
             let backed_off = state.backed_off();
             state.losses_in_a_row = 0;
-            let due = state.grid.at_or_after(now + state.planned.interval);
+            let due = state.grid.at_or_after(now.max(answered + state.planned.interval));
             if backed_off && due < state.due {
                 self.reschedule(stream, due);
             }

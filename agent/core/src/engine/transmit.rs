@@ -77,7 +77,8 @@ impl Engine {
     /// ends as `skipped`: a stall is never made up for by a burst.
     pub fn poll_transmit(&mut self, now: Instant) -> Poll {
         self.skip_overdue(now);
-        let Some((due, id)) = self.schedule.first().filter(|(due, _)| *due <= now && self.pace.allows()) else {
+        let Some((due, id)) = self.schedule.first().filter(|(due, _)| *due <= now && self.pace.allows())
+        else {
             return Poll::Idle;
         };
         let Some(planned) = self.streams.get(id).map(|state| state.planned.clone()) else {
@@ -163,10 +164,20 @@ impl Engine {
             let cookie = self.keyed.number(Domain::Cookie, self.drawn);
             let key = match channel.protocol {
                 Protocol::Icmp => Key::Echo(cookie),
-                Protocol::Tcp => Key::Syn(tcp::Syn { source_port, destination_port, sequence: cookie as u32 }),
+                Protocol::Tcp => {
+                    Key::Syn(tcp::Syn { source_port, destination_port, sequence: cookie as u32 })
+                }
             };
-            let probe =
-                Probe { stream, due, to, key, cookie, sequence, timeout: planned.timeout, state: State::Sending };
+            let probe = Probe {
+                stream,
+                due,
+                to,
+                key,
+                cookie,
+                sequence,
+                timeout: planned.timeout,
+                state: State::Sending,
+            };
             if let Some(id) = self.inflight.insert(probe) {
                 break (id, key, cookie);
             }

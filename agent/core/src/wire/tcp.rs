@@ -52,7 +52,8 @@ pub fn encode_syn(family: Family, syn: Syn, out: &mut Vec<u8>) {
 pub fn fill_checksum(segment: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr) {
     if let Some(mut packet) = MutableTcpPacket::new(segment) {
         packet.set_checksum(0);
-        let sum = ipv4_checksum(&packet.to_immutable(), &source.octets().into(), &destination.octets().into());
+        let sum =
+            ipv4_checksum(&packet.to_immutable(), &source.octets().into(), &destination.octets().into());
         packet.set_checksum(sum);
     }
 }
@@ -162,14 +163,21 @@ mod tests {
         ];
         for (flags, expected) in all {
             let segment = answer(flags);
-            assert_eq!(decode_answer(&segment, Some((B, A))).map(|answer| answer.reset), expected, "{flags:#x}");
+            assert_eq!(
+                decode_answer(&segment, Some((B, A))).map(|answer| answer.reset),
+                expected,
+                "{flags:#x}"
+            );
         }
     }
 
     #[test]
     fn an_answer_names_the_syn_it_answers() {
         let answer = decode_answer(&answer(TcpFlags::SYN | TcpFlags::ACK), Some((B, A))).unwrap();
-        assert_eq!(answer, Answer { source_port: 80, destination_port: 40_000, sequence: SYN.sequence, reset: false });
+        assert_eq!(
+            answer,
+            Answer { source_port: 80, destination_port: 40_000, sequence: SYN.sequence, reset: false }
+        );
     }
 
     #[test]

@@ -1,0 +1,268 @@
+//! A driver gone mad: bytes decide what happens to the engine, in any order. The law must hold all the same.
+//!
+//! Shared by the property test and the fuzz target.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podsonar_core::engine::{Engine, Event, Identity, Poll, Secret, Transmit, TransmitKind};
+use podsonar_core::outcome::{ProbeResult, SendError, StampSource, Unreachable};
+use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
+use podsonar_core::time::{ClockReading, Instant, WallTime};
+use podsonar_core::wire::answer::{Answer, Key};
+use podsonar_core::wire::{Channel, payload::Payload, tcp};
+
+const TARGETS: u8 = 6;
+
+/// Lets the bytes act and panics if a probe that fell due has not exactly one result.
+pub(crate) fn run(bytes: &[u8]) {
+    let mut chaos = Chaos::new();
+    let mut bytes = bytes.iter().copied();
+    while let Some(byte) = bytes.next() {
+        let argument = bytes.next().unwrap_or(0);
+        chaos.act(byte, argument);
+    }
+    chaos.end();
+}
+
+struct Chaos {
+    engine: Engine,
+    now: u64,
+    offset: i64,
+    suspended: u64,
+    drops: u64,
+    sent: Vec<Transmit>,
+    lives: BTreeMap<StreamId, Life>,
+}
+
+/// What one stream lived through.
+struct Life {
+    planned: Planned,
+    added: u64,
+    removed: Option<u64>,
+    due: Vec<(u64, u64, ProbeResult)>,
+}
+
+impl Chaos {
+    fn new() -> Self {
+        let now = 1_000_000_000;
+        let identity = Identity {
+            source: "chaos".into(),
+            epoch: 9,
+            key: Secret([3; 16]),
+            icmp_id: 5,
+            source_ports_v4: vec![40_000, 40_001],
+            source_ports_v6: vec![],
+            size: 56,
+            max_pps: 200,
+        };
+        let mut chaos = Self {
+            engine: Engine::new(identity, reading(now, 0, 0)),
+            now,
+            offset: 0,
+            suspended: 0,
+            drops: 0,
+            sent: Vec::new(),
+            lives: BTreeMap::new(),
+        };
+        chaos.set_streams(0b11_1111, 0);
+        chaos
+    }
+
+    fn act(&mut self, byte: u8, argument: u8) {
+        let size = u64::from(argument);
+        match byte % 16 {
+            0 => self.now += size * 1_000_000,
+            1 => self.now += size * 40_000_000,
+            2 | 3 => self.tick(),
+            4 => self.offset += (i64::from(argument) - 128) * 100_000,
+            5 => self.offset += (i64::from(argument) - 128) * 1_000_000_000,
+            6 => self.suspended += size * 10_000_000,
+            7 => self.drops += 1,
+            8 => self.set_streams(argument, byte / 16),
+            9 | 10 => self.stamp(argument, byte / 16),
+            11..=13 => self.answer(argument, byte / 16),
+            14 => self.unreachable(argument),
+            _ => self.transmit(argument),
+        }
+        self.collect();
+    }
+
+    /// Clock, drains and deadlines; nothing is sent.
+    fn tick(&mut self) {
+        let began = self.mono();
+        self.engine.handle_clock(reading(self.now, self.offset, self.suspended));
+        for channel in Channel::ALL {
+            self.engine.handle_drain(channel, self.drops % 5 != 4, self.drops);
+        }
+        self.engine.handle_deadlines(began);
+    }
+
+    /// Sends what is due; every so often the kernel refuses, or the driver forgets to tell before it asks again.
+    fn transmit(&mut self, argument: u8) {
+        let mut open = Vec::new();
+        for round in 0..64_u8 {
+            match self.engine.poll_transmit(self.mono()) {
+                Poll::Transmit(transmit) => open.push(transmit),
+                Poll::Settle if open.is_empty() => panic!("asked to settle nothing"),
+                Poll::Settle => {}
+                Poll::Idle => break,
+            }
+            if argument.wrapping_add(round) % 3 == 0 || self.must_settle(&open) {
+                self.settle(&mut open, argument);
+            }
+        }
+        self.settle(&mut open, argument);
+    }
+
+    fn must_settle(&mut self, open: &[Transmit]) -> bool {
+        open.len() >= 5
+    }
+
+    fn settle(&mut self, open: &mut Vec<Transmit>, argument: u8) {
+        for transmit in open.drain(..) {
+            let call = (self.mono(), self.mono() + Duration::from_micros(u64::from(argument)));
+            let refused = argument % 7 == 3;
+            let result = if refused { Err(SendError::QueueFull) } else { Ok(()) };
+            self.engine.handle_sent(transmit.probe, call, result);
+            self.engine.handle_sent(transmit.probe, call, Ok(()));
+            self.sent.push(transmit);
+        }
+    }
+
+    fn pick(&self, argument: u8) -> Option<Transmit> {
+        let recent = self.sent.len().saturating_sub(usize::from(argument) / 4 + 1);
+        self.sent.get(recent).copied()
+    }
+
+    fn stamp(&mut self, argument: u8, way: u8) {
+        let Some(transmit) = self.pick(argument) else { return };
+        let source = if way % 2 == 0 { StampSource::Software } else { StampSource::Sched };
+        let stamp = self.wall(i64::from(argument) * 1_000_000 * i64::from(way % 4) - 1_000_000);
+        self.engine.handle_transmitted(key(&transmit), stamp, source);
+    }
+
+    fn answer(&mut self, argument: u8, way: u8) {
+        let Some(transmit) = self.pick(argument) else { return };
+        let stamp = (way % 3 != 0).then(|| self.wall(i64::from(argument) * 5_000_000 * i64::from(way % 2)));
+        let from: IpAddr = if way % 8 == 7 { [192, 0, 2, 1].into() } else { transmit.to };
+        let answer = match transmit.kind {
+            TransmitKind::Echo { payload, .. } => {
+                let sequence = payload.sequence + u64::from(way % 8 == 6);
+                Answer::Echo(Payload { sequence, epoch: payload.epoch + u64::from(way % 8 == 5), ..payload })
+            }
+            TransmitKind::Syn(syn) => Answer::Segment(tcp::Answer {
+                source_port: syn.destination_port,
+                destination_port: syn.source_port,
+                sequence: syn.sequence ^ u32::from(way % 8 == 5),
+                reset: way % 2 == 1,
+            }),
+        };
+        self.engine.handle_answer(from, answer, stamp);
+    }
+
+    fn unreachable(&mut self, argument: u8) {
+        if let Some(transmit) = self.pick(argument) {
+            self.engine.handle_unreachable(transmit.to, key(&transmit), Unreachable::Host);
+        }
+    }
+
+    /// Which targets there are, and how often they are asked.
+    fn set_streams(&mut self, present: u8, speed: u8) {
+        let mut planned = Vec::new();
+        for number in (0..TARGETS).filter(|number| present & (1 << number) != 0) {
+            // Two targets share an address, so that they share its sequence.
+            let address: IpAddr = [10, 0, 0, number.max(1)].into();
+            let written = format!("target {number}").into();
+            let target = Arc::new(Target { written, address, port: Some(80), kind: Kind::Fixed });
+            for protocol in Protocol::ALL {
+                let stream = Stream { target: Arc::clone(&target), protocol };
+                let interval = Duration::from_millis(250 << (speed % 3));
+                planned.push(Planned { stream, interval, timeout: Duration::from_millis(800) });
+            }
+        }
+        self.engine.set_streams(self.mono(), &planned);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Added(id, planned) => {
+                    let life = Life { planned, added: self.now, removed: None, due: Vec::new() };
+                    assert!(self.lives.insert(id, life).is_none(), "a stream's number was used again");
+                }
+                Event::Removed(id) => {
+                    let life = self.lives.get_mut(&id).expect("only what was added is removed");
+                    assert!(life.removed.replace(self.now).is_none(), "removed twice");
+                }
+                Event::Outcome(outcome) => {
+                    let life = self.lives.get_mut(&outcome.stream).expect("outcomes belong to streams");
+                    assert!(life.removed.is_none(), "an outcome after its stream was removed");
+                    let interval = life.planned.interval;
+                    for step in 0..u32::try_from(outcome.count).expect("bounded by the run's length") {
+                        let due = (outcome.due + interval * step).as_nanos();
+                        life.due.push((due, self.now, outcome.result));
+                    }
+                }
+                Event::Stray(id, _) => assert!(self.lives.contains_key(&id)),
+            }
+        }
+    }
+
+    /// Removes everything and checks the law.
+    fn end(mut self) {
+        self.tick();
+        self.collect();
+        self.set_streams(0, 0);
+        assert_eq!(self.engine.in_flight(), 0);
+        for (id, life) in &mut self.lives {
+            let interval = life.planned.interval.as_nanos() as u64;
+            let removed = life.removed.expect("everything was removed");
+            life.due.sort_by_key(|(due, _, _)| *due);
+            let tcp = life.planned.stream.protocol == Protocol::Tcp;
+            let mut expected = None;
+            for (due, _, result) in &life.due {
+                let waited = due
+                    .checked_sub(expected.unwrap_or(life.added))
+                    .unwrap_or_else(|| panic!("{id}: two results for {due} ({result:?})"));
+                let first = expected.is_none() && waited < interval;
+                let backed_off = tcp && waited >= 25_000_000_000;
+                assert!(
+                    waited == 0 || first || backed_off,
+                    "{id}: none for {expected:?}, next {due} ({result:?})"
+                );
+                expected = Some(due + interval);
+            }
+            let missing = removed.checked_sub(expected.unwrap_or(life.added + interval));
+            let backed_off = tcp && missing.is_some_and(|since| since < 31_000_000_000);
+            assert!(missing.is_none() || backed_off, "{id}: no result for {expected:?} at {removed}");
+        }
+    }
+
+    fn mono(&self) -> Instant {
+        Instant::from_nanos(self.now)
+    }
+
+    fn wall(&self, after: i64) -> WallTime {
+        WallTime::from_nanos(i64::try_from(self.now).expect("a short run") + self.offset + after)
+    }
+}
+
+fn key(transmit: &Transmit) -> Key {
+    match transmit.kind {
+        TransmitKind::Echo { payload, .. } => Key::Echo(payload.cookie),
+        TransmitKind::Syn(syn) => Key::Syn(syn),
+    }
+}
+
+fn reading(now: u64, offset: i64, suspended: u64) -> ClockReading {
+    ClockReading {
+        mono: Instant::from_nanos(now),
+        wall: WallTime::from_nanos(i64::try_from(now).expect("a short run") + offset),
+        suspended: Duration::from_nanos(suspended),
+        uncertainty: Duration::ZERO,
+    }
+}

@@ -1,0 +1,24 @@
+//! Every probe that falls due yields exactly one result, whatever happens.
+
+mod chaos;
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_due_probe_has_exactly_one_result(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        chaos::run(&bytes);
+    }
+
+    #[test]
+    fn no_bytes_from_the_network_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        use podsonar_core::wire::{Channel, answer};
+        for channel in Channel::ALL {
+            let _ = answer::decode(channel, 7, &bytes);
+            let _ = answer::decode_quote(channel, 7, &bytes);
+            let _ = answer::decode_sent(channel, 7, 56, &bytes);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Every situation under `tests/scenarios` comes out as its file says, and no verdict contradicts the truth.
+
+mod sim;
+
+use std::path::Path;
+use std::time::Duration;
+
+use podsonar_core::target::Protocol;
+use sim::{Scenario, World};
+
+#[test]
+fn every_scenario_comes_out_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let problems: Vec<String> = files.iter().flat_map(|file| problems(file)).collect();
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || {
+        let mut world = World::new(scenario(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/random_loss_both_ways.toml"),
+        ));
+        world.run();
+        world.tally.counts
+    };
+    assert_eq!(run(), run());
+}
+
+fn problems(file: &Path) -> Vec<String> {
+    let scenario = scenario(file);
+    let mut world = World::new(scenario.clone());
+    world.run();
+    let tally = &world.tally;
+    tally.assert_law(|stream, step| stream.protocol == Protocol::Tcp && step >= Duration::from_secs(29));
+    let mut problems: Vec<String> = tally.wrong.iter().take(3).cloned().collect();
+    for (label, count) in &tally.counts {
+        if !scenario.expect.contains_key(*label) {
+            problems.push(format!("{count} {label}, which the file does not expect"));
+        }
+    }
+    for (label, (least, most)) in &scenario.expect {
+        let count = tally.counts.get(label.as_str()).copied().unwrap_or(0);
+        if !(*least..=*most).contains(&count) {
+            problems.push(format!("{count} {label}, expected {least} to {most}"));
+        }
+    }
+    if !(scenario.unobserved.0..=scenario.unobserved.1).contains(&tally.unobserved) {
+        problems.push(format!("{} unobserved, expected {:?}", tally.unobserved, scenario.unobserved));
+    }
+    if scenario.largest_tick.is_some_and(|most| tally.largest_tick > most) {
+        problems.push(format!("{} probes in one tick", tally.largest_tick));
+    }
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    problems.into_iter().map(|problem| format!("{name} ({}): {problem}", scenario.claim)).collect()
+}
+
+fn scenario(file: &Path) -> Scenario {
+    let text = std::fs::read_to_string(file).unwrap();
+    toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}

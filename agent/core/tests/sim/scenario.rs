@@ -1,0 +1,212 @@
+//! A situation as a TOML file: who is there, what the path does, what happens when, and what must come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podsonar_core::outcome::StampSource;
+use podsonar_core::target::{Kind, Planned, Protocol, Stream, Target};
+use serde::Deserialize;
+
+/// One file of `tests/scenarios`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// Says what the file shows.
+    pub(crate) claim: String,
+    pub(crate) seed: u64,
+    pub(crate) seconds: u64,
+    #[serde(default = "one_second")]
+    pub(crate) interval_ms: u64,
+    #[serde(default = "default_timeout")]
+    pub(crate) timeout_ms: u64,
+    #[serde(default = "default_ceiling")]
+    pub(crate) max_pps: u32,
+    #[serde(default)]
+    pub(crate) path: Path,
+    pub(crate) targets: Vec<Host>,
+    #[serde(default)]
+    at: Vec<Timed>,
+    /// For each result or stray: the least and the most. What is not named must not appear.
+    pub(crate) expect: BTreeMap<String, (u64, u64)>,
+    /// The least and the most answered probes without an observed round trip.
+    #[serde(default)]
+    pub(crate) unobserved: (u64, u64),
+    /// The most probes that one tick may hand out.
+    #[serde(default)]
+    pub(crate) largest_tick: Option<u64>,
+    #[serde(skip)]
+    removed: BTreeSet<String>,
+}
+
+/// What the path does to packets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Path {
+    pub(crate) delay_us: u64,
+    pub(crate) jitter_us: u64,
+    pub(crate) loss_there: f64,
+    pub(crate) loss_back: f64,
+    pub(crate) duplicate: f64,
+    /// This share of answers takes `slow_by_ms` longer: overtaken by others, or too late.
+    pub(crate) slow: f64,
+    pub(crate) slow_by_ms: u64,
+    /// This share of answers comes with forged ones before it.
+    pub(crate) forge: f64,
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self {
+            delay_us: 500,
+            jitter_us: 0,
+            loss_there: 0.0,
+            loss_back: 0.0,
+            duplicate: 0.0,
+            slow: 0.0,
+            slow_by_ms: 0,
+            forge: 0.0,
+        }
+    }
+}
+
+/// A host that may answer; `count` makes that many with consecutive addresses.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Host {
+    address: IpAddr,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default = "one")]
+    count: u32,
+    #[serde(default)]
+    behaviour: Behaviour,
+}
+
+/// What a host does with a probe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Behaviour {
+    /// Answers echo requests and SYNs.
+    #[default]
+    Answer,
+    /// Answers SYNs with RST.
+    Closed,
+    /// Answers nothing.
+    Silent,
+    /// Answers with an ICMP error.
+    Reject,
+    /// A SYN-ACK lost on its way back is sent again after 1.03 s.
+    SynAckAgain,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Timed {
+    ms: u64,
+    #[serde(rename = "do")]
+    action: Action,
+}
+
+/// What happens at some time.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Action {
+    ClockStep { by_ms: i64 },
+    Suspend { for_ms: u64 },
+    Stall { for_ms: u64 },
+    DropReplies { for_ms: u64 },
+    RefuseSends { for_ms: u64 },
+    Stamps { tx: Tx, rx: bool },
+    Behave { target: String, behaviour: Behaviour },
+    Remove { target: String },
+}
+
+/// Which transmit stamp the kernel gives.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Tx {
+    Software,
+    Sched,
+    None,
+}
+
+impl Tx {
+    pub(crate) fn source(self) -> Option<StampSource> {
+        match self {
+            Self::Software => Some(StampSource::Software),
+            Self::Sched => Some(StampSource::Sched),
+            Self::None => None,
+        }
+    }
+}
+
+impl Scenario {
+    pub(crate) fn planned(&self) -> Vec<Planned> {
+        let mut planned = Vec::new();
+        for host in &self.targets {
+            for number in 0..host.count {
+                let address = nth(host.address, number);
+                if self.removed.contains(&address.to_string()) {
+                    continue;
+                }
+                let written = host.port.map_or(address.to_string(), |port| format!("{address}:{port}"));
+                let target =
+                    Arc::new(Target { written: written.into(), address, port: host.port, kind: Kind::Fixed });
+                let protocols: &[Protocol] =
+                    if host.port.is_some() { &Protocol::ALL } else { &[Protocol::Icmp] };
+                planned.extend(protocols.iter().map(|&protocol| Planned {
+                    stream: Stream { target: Arc::clone(&target), protocol },
+                    interval: Duration::from_millis(self.interval_ms),
+                    timeout: Duration::from_millis(self.timeout_ms),
+                }));
+            }
+        }
+        planned
+    }
+
+    pub(crate) fn actions(&self) -> Vec<(u64, Action)> {
+        self.at.iter().map(|timed| (timed.ms * 1_000_000, timed.action.clone())).collect()
+    }
+
+    pub(crate) fn behaviour(&self, address: IpAddr) -> Behaviour {
+        self.targets
+            .iter()
+            .find(|host| (0..host.count).any(|number| nth(host.address, number) == address))
+            .map_or(Behaviour::Silent, |host| host.behaviour)
+    }
+
+    pub(crate) fn behave(&mut self, target: &str, behaviour: Behaviour) {
+        for host in self.targets.iter_mut().filter(|host| host.address.to_string() == target) {
+            host.behaviour = behaviour;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, target: &str) {
+        self.removed.insert(target.to_owned());
+    }
+}
+
+fn nth(first: IpAddr, number: u32) -> IpAddr {
+    match first {
+        IpAddr::V4(first) => std::net::Ipv4Addr::from(u32::from(first) + number).into(),
+        IpAddr::V6(first) => std::net::Ipv6Addr::from(u128::from(first) + u128::from(number)).into(),
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn one_second() -> u64 {
+    1_000
+}
+
+fn default_timeout() -> u64 {
+    800
+}
+
+fn default_ceiling() -> u32 {
+    20_000
+}
