@@ -159,10 +159,6 @@ impl Host {
         format!("/proc/{}/fd/{}", std::process::id(), self.namespaces.network.as_raw_fd())
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-
     fn start(&self, mut command: Command) -> Result<std::process::Child, LabError> {
         // Entering a mount namespace moves the thread to its root: say where the program is to run.
         if command.get_current_dir().is_none() {

@@ -92,7 +92,7 @@ impl Lab {
     }
 }
 
-/// Names and addresses of both ends of joint `number`: 10.x.y.0/24 and fd00:0:0:number::/64.
+/// Names and addresses of both ends of joint `number`: `10.x.y.0/24` and `fd00:0:0:number::/64`.
 pub(crate) fn ends(interface: &str, number: u16) -> (End, End) {
     let [high, low] = number.to_be_bytes();
     let end = |host: u8| End {

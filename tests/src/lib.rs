@@ -42,17 +42,23 @@
 pub mod capture;
 pub mod clock;
 mod error;
+pub mod fault;
 pub mod host;
 pub mod lab;
+pub mod link;
 pub mod packet;
 pub mod process;
+pub mod record;
 #[expect(
     unsafe_code,
     reason = "the lab's only module with unsafe code: what nix and socket2 have no safe call for"
 )]
 pub mod sys;
 
+pub mod wire;
+
 pub use error::LabError;
 pub use host::Host;
 pub use lab::Lab;
+pub use link::Link;
 pub use process::Process;

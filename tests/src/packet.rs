@@ -104,7 +104,8 @@ impl<'a> Packet<'a> {
         let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let message = bytes.get(header_length..total.clamp(header_length, bytes.len()))?;
         let protocol = header[9];
-        let is_whole = fragment & 0x3fff == 0;
+        // Neither "more fragments" nor an offset.
+        let is_whole = fragment.trailing_zeros() >= 14;
         Some(Self {
             src: Ipv4Addr::new(header[12], header[13], header[14], header[15]).into(),
             dst: Ipv4Addr::new(header[16], header[17], header[18], header[19]).into(),
@@ -196,5 +197,133 @@ impl Tcp {
     /// Whether the segment resets.
     pub fn is_rst(self) -> bool {
         self.flags & flags::RST != 0
+    }
+}
+
+/// Builds an IPv4 packet around a transport message whose checksum it makes right.
+pub fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, message: &[u8]) -> Vec<u8> {
+    let [high, low] = (20 + message.len() as u16).to_be_bytes();
+    let mut packet = vec![0x45, 0, high, low, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+    packet.extend(src.octets());
+    packet.extend(dst.octets());
+    let checksum = finish_sum(sum(&packet, 0));
+    put(&mut packet, 10, checksum);
+    packet.extend(message);
+    repair_checksum(&mut packet);
+    packet
+}
+
+/// Builds an IPv6 packet around a transport message whose checksum it makes right.
+pub fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8, message: &[u8]) -> Vec<u8> {
+    let [high, low] = (message.len() as u16).to_be_bytes();
+    let mut packet = vec![0x60, 0, 0, 0, high, low, protocol, 64];
+    packet.extend(src.octets());
+    packet.extend(dst.octets());
+    packet.extend(message);
+    repair_checksum(&mut packet);
+    packet
+}
+
+/// Makes the checksum of an ICMP, `ICMPv6`, TCP or UDP message right (RFC 1071). Other packets stay as they are.
+pub fn repair_checksum(bytes: &mut [u8]) {
+    if let Some((at, checksum)) = right_checksum(bytes) {
+        put(bytes, at, checksum);
+    }
+}
+
+/// Whether the transport checksum of a packet is right; `None` where the lab knows of none.
+pub fn checksum_is_right(bytes: &[u8]) -> Option<bool> {
+    let (at, checksum) = right_checksum(bytes)?;
+    Some(bytes.get(at..at + 2)? == checksum.to_be_bytes())
+}
+
+/// Where the transport checksum is, and what it should be.
+fn right_checksum(bytes: &[u8]) -> Option<(usize, u16)> {
+    let packet = Packet::decode(bytes)?;
+    let message = bytes.get(packet.header_length..)?;
+    let offset = match packet.protocol {
+        ICMP | ICMPV6 => 2,
+        TCP => 16,
+        UDP => 6,
+        _ => return None,
+    };
+    let pseudo = match (packet.src, packet.dst) {
+        _ if packet.protocol == ICMP => 0,
+        (IpAddr::V4(src), IpAddr::V4(dst)) => sum(&dst.octets(), sum(&src.octets(), 0)),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => sum(&dst.octets(), sum(&src.octets(), 0)),
+        _ => return None,
+    };
+    let lengths = if packet.protocol == ICMP { 0 } else { message.len() as u32 + u32::from(packet.protocol) };
+    let (before, rest) = message.split_at_checked(offset)?;
+    let after = rest.get(2..)?;
+    // The offset is even, so the two parts add up as one.
+    let checksum = finish_sum(sum(after, sum(before, pseudo + lengths)));
+    // In UDP zero means "no checksum" (RFC 768).
+    let checksum = if packet.protocol == UDP && checksum == 0 { 0xffff } else { checksum };
+    Some((packet.header_length + offset, checksum))
+}
+
+/// Adds big-endian 16-bit words, the last padded by zero.
+fn sum(bytes: &[u8], start: u32) -> u32 {
+    let word = |pair: &[u8]| match *pair {
+        [high, low] => u32::from(u16::from_be_bytes([high, low])),
+        [high] => u32::from(high) << 8,
+        _ => 0,
+    };
+    bytes.chunks(2).fold(start, |sum, pair| sum + word(pair))
+}
+
+fn finish_sum(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(place) = bytes.get_mut(at..at + 2) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn echo_requests_decode_to_what_was_built() {
+        let (v4, v6) = echoes();
+        for bytes in [v4, v6] {
+            let packet = Packet::decode(&bytes).unwrap();
+            let echo = Echo { id: 0x1234, sequence: 7, payload: b"payload" };
+            assert_eq!(packet.body, Body::EchoRequest(echo));
+            assert_eq!(packet.length, bytes.len());
+            assert_eq!(checksum_is_right(&bytes), Some(true));
+        }
+    }
+
+    #[test]
+    fn every_truncation_decodes_without_panic_to_less() {
+        let (v4, v6) = echoes();
+        for bytes in [v4, v6] {
+            let whole = Packet::decode(&bytes).unwrap();
+            for length in 0..bytes.len() {
+                assert_ne!(Packet::decode(&bytes[..length]), Some(whole), "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_are_other() {
+        let (mut bytes, _) = echoes();
+        bytes[6] |= 0x20;
+        assert!(matches!(Packet::decode(&bytes).unwrap().body, Body::Other(_)));
+    }
+
+    fn echoes() -> (Vec<u8>, Vec<u8>) {
+        let message = |kind| [&[kind, 0, 0, 0, 0x12, 0x34, 0, 7], &b"payload"[..]].concat();
+        let v4 = ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), ICMP, &message(8));
+        let v6 = ipv6("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap(), ICMPV6, &message(128));
+        (v4, v6)
     }
 }

@@ -1,0 +1,88 @@
+//! [`Record`]: a line of the agent's `--record` file.
+
+use crate::error::LabError;
+use serde::Deserialize;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// One finished probe as the agent saw it. Results and reasons are text here: the lab judges what the agent writes, so
+/// it does not share the agent's types.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The target as the user wrote it.
+    pub target: String,
+    /// The address probed.
+    pub address: IpAddr,
+    /// The port; none for ICMP.
+    pub port: Option<u16>,
+    /// `icmp` or `tcp`.
+    pub protocol: String,
+    /// When it fell due, Unix time in nanoseconds.
+    pub due_ns: i64,
+    /// The transmit stamp, Unix time in nanoseconds; none if it was not sent.
+    pub sent_ns: Option<i64>,
+    /// Round trip in nanoseconds; only for a reply or reset.
+    pub rtt_ns: Option<i64>,
+    /// A `result` of `podsonar_probes_total` or a `reason` of `podsonar_probes_void_total`.
+    pub result: String,
+    /// The ICMP error or errno as a fixed word.
+    pub reason: Option<String>,
+    /// Where the stamps came from; null for a probe that has none.
+    pub stamp: serde_json::Value,
+    /// ICMP identifier.
+    pub icmp_id: Option<u16>,
+    /// ICMP: the header's sequence; TCP: the sequence number. None if it was not sent.
+    pub sequence: Option<u32>,
+    /// The keyed cookie in hexadecimal.
+    pub cookie: Option<String>,
+    /// TCP source port; none for ICMP.
+    pub source_port: Option<u16>,
+}
+
+impl Record {
+    /// Whether the agent says that it was answered: `reply` or `reset`.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.result.as_str(), "reply" | "reset")
+    }
+
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// [`LabError::Malformed`] for a line that lacks a field or has an unknown one.
+    pub fn parse(line: &str) -> Result<Self, LabError> {
+        serde_json::from_str(line).map_err(|error| {
+            let text = format!("{line} ({error})");
+            LabError::Malformed { what: "a --record line", text }
+        })
+    }
+}
+
+/// Reads a whole file of records. A last line without its end is left out: the agent is writing it.
+pub fn read(path: &Path) -> Result<Vec<Record>, LabError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| LabError::Kernel { doing: format!("read {}", path.display()), source })?;
+    text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(Record::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_reads_with_all_its_fields() {
+        let record = Record::parse(REPLY).unwrap();
+        assert_eq!(record.rtt_ns, Some(512_345));
+        assert!(record.is_answered());
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused() {
+        assert!(Record::parse(&REPLY.replace("rtt_ns", "rtt_us")).is_err());
+    }
+
+    const REPLY: &str = r#"{"target":"10.0.0.2","address":"10.0.0.2","port":null,"protocol":"icmp","due_ns":1,
+        "sent_ns":2,"rtt_ns":512345,"result":"reply","reason":null,"stamp":{"tx":"software","rx":"software"},
+        "icmp_id":7,"sequence":3,"cookie":"0123456789abcdef","source_port":null}"#;
+}
