@@ -1,5 +1,7 @@
 //! Every situation under `tests/scenarios` comes out as its file says, and no verdict contradicts the truth.
 
+#![expect(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails loudly")]
+
 mod sim;
 
 use std::path::Path;

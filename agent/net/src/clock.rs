@@ -26,6 +26,11 @@ pub fn read_clocks() -> ClockReading {
     best
 }
 
+/// `CLOCK_MONOTONIC`.
+pub fn monotonic() -> Instant {
+    Instant::from_nanos(u64::try_from(nanos(clock_gettime(ClockId::Monotonic))).unwrap_or(0))
+}
+
 /// Boot time is read inside the bracket too, so that `uncertainty` covers it as well: a preemption after the
 /// bracket would look like a suspend.
 fn read_once() -> ClockReading {

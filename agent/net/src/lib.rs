@@ -23,7 +23,7 @@ use podsonar_core::outcome::{SendError, StampSource};
 use podsonar_core::time::WallTime;
 use podsonar_core::wire::Channel;
 
-pub use crate::clock::read_clocks;
+pub use crate::clock::{monotonic, read_clocks};
 pub use crate::raw::RawSockets;
 pub use crate::settings::{OpenError, Settings};
 pub use crate::ticker::{Ticker, Waker, Woken};

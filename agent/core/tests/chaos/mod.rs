@@ -110,15 +110,11 @@ impl Chaos {
                 Poll::Settle => {}
                 Poll::Idle => break,
             }
-            if argument.wrapping_add(round) % 3 == 0 || self.must_settle(&open) {
+            if argument.wrapping_add(round).is_multiple_of(3) || open.len() >= 5 {
                 self.settle(&mut open, argument);
             }
         }
         self.settle(&mut open, argument);
-    }
-
-    fn must_settle(&mut self, open: &[Transmit]) -> bool {
-        open.len() >= 5
     }
 
     fn settle(&mut self, open: &mut Vec<Transmit>, argument: u8) {
@@ -139,14 +135,15 @@ impl Chaos {
 
     fn stamp(&mut self, argument: u8, way: u8) {
         let Some(transmit) = self.pick(argument) else { return };
-        let source = if way % 2 == 0 { StampSource::Software } else { StampSource::Sched };
+        let source = if way.is_multiple_of(2) { StampSource::Software } else { StampSource::Sched };
         let stamp = self.wall(i64::from(argument) * 1_000_000 * i64::from(way % 4) - 1_000_000);
         self.engine.handle_transmitted(key(&transmit), stamp, source);
     }
 
     fn answer(&mut self, argument: u8, way: u8) {
         let Some(transmit) = self.pick(argument) else { return };
-        let stamp = (way % 3 != 0).then(|| self.wall(i64::from(argument) * 5_000_000 * i64::from(way % 2)));
+        let stamp =
+            (!way.is_multiple_of(3)).then(|| self.wall(i64::from(argument) * 5_000_000 * i64::from(way % 2)));
         let from: IpAddr = if way % 8 == 7 { [192, 0, 2, 1].into() } else { transmit.to };
         let answer = match transmit.kind {
             TransmitKind::Echo { payload, .. } => {

@@ -1,0 +1,341 @@
+//! The driver: one thread that owns the engine and the sockets and carries out what the engine decides.
+//!
+//! It wakes once a tick, by an absolute timer; never for a reply, since the kernel stamps those. A tick drains the
+//! sockets, reads the clocks, feeds the engine, sends what is due and hands the results to the [`Ledger`].
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use podsonar_core::engine::{Engine, Event, Poll, ProbeId, Transmit};
+use podsonar_core::outcome::{SendError, StampSource, Unreachable};
+use podsonar_core::target::Planned;
+use podsonar_core::time::{Instant, WallTime};
+use podsonar_core::wire::answer::{self, Answer, Key};
+use podsonar_core::wire::{Channel, Reject, icmp};
+use podsonar_net::{Batch, Drained, Received, Sockets, Ticker, Waker};
+
+use crate::clock::Clocks;
+use crate::ledger::{Ledger, TickReport};
+
+/// Packets in one `sendmmsg(2)`.
+const BATCH: usize = 64;
+
+/// Probes in a row without a transmit stamp after which the scheduler's stamp is asked for as well.
+const UNSTAMPED: u32 = 32;
+
+/// The driver ticks at least this often, so that its heartbeat shows that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often source addresses are looked up anew, so that packets follow changed routes.
+const REFRESH_ROUTES: Duration = Duration::from_mins(1);
+
+/// How long a stopping driver waits for the probes in flight.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// What the rest of the agent asks of the driver.
+#[derive(Debug)]
+enum Command {
+    /// Probe these from now on.
+    Probe(Vec<Planned>),
+    /// Send nothing more, wait for the probes in flight, end.
+    Stop,
+}
+
+/// The running driver thread.
+#[derive(Debug)]
+pub struct Handle {
+    commands: Sender<Command>,
+    waker: Waker,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Handle {
+    /// Replaces what is probed.
+    pub fn probe(&self, planned: Vec<Planned>) {
+        self.tell(Command::Probe(planned));
+    }
+
+    /// Ends probing: nothing more is sent, the probes in flight get at most two seconds, all results reach the
+    /// ledger. Returns when the thread has ended.
+    ///
+    /// # Errors
+    /// The timer's, or that the thread has panicked.
+    pub fn stop(self) -> io::Result<()> {
+        self.tell(Command::Stop);
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the driver thread panicked")))
+    }
+
+    /// Whether the thread has ended; before [`Handle::stop`] that is a defect.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    fn tell(&self, command: Command) {
+        // The receiver is gone only if the thread has ended, which `stop` and `is_finished` tell.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
+}
+
+/// Starts the driver thread.
+///
+/// # Errors
+/// If the timer or the thread cannot be had.
+pub fn spawn<S, C>(mut driver: Driver<S, C>) -> io::Result<Handle>
+where
+    S: Sockets + Send + 'static,
+    C: Clocks + Send + 'static,
+{
+    let ticker = Ticker::new()?;
+    let waker = ticker.waker();
+    let (commands, inbox) = mpsc::channel();
+    let thread = thread::Builder::new().name("driver".into()).spawn(move || driver.run(&ticker, &inbox))?;
+    Ok(Handle { commands, waker, thread })
+}
+
+/// Engine, sockets and clocks, and the buffers between them.
+#[derive(Debug)]
+pub struct Driver<S, C> {
+    engine: Engine,
+    sockets: S,
+    clocks: C,
+    ledger: Ledger,
+    settings: Settings,
+    lanes: Vec<Lane>,
+    stamps: Vec<(Key, WallTime, StampSource)>,
+    inbox: Vec<Inbound>,
+    results: Vec<Result<(), SendError>>,
+    routes_refreshed: Instant,
+}
+
+/// What the driver must know to read packets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The channels that have a socket.
+    pub channels: Vec<Channel>,
+    /// The identifier of our echo requests.
+    pub icmp_id: u16,
+    /// Payload of an echo request, in bytes.
+    pub size: usize,
+}
+
+/// One channel's packets on their way to the kernel, and how its last drain ended.
+#[derive(Debug)]
+struct Lane {
+    channel: Channel,
+    batch: Batch,
+    probes: Vec<ProbeId>,
+    emptied: bool,
+    dropped: u64,
+    sched_stamps: bool,
+}
+
+/// A decoded packet that waits until the clocks have been read.
+#[derive(Debug)]
+enum Inbound {
+    Answer(IpAddr, Answer, Option<WallTime>),
+    Unreachable(IpAddr, Key, Unreachable),
+    Reject(Reject),
+}
+
+impl<S: Sockets, C: Clocks> Driver<S, C> {
+    /// A driver without streams.
+    pub fn new(engine: Engine, sockets: S, clocks: C, ledger: Ledger, settings: Settings) -> Self {
+        let lanes = settings
+            .channels
+            .iter()
+            .map(|&channel| Lane {
+                channel,
+                batch: Batch::default(),
+                probes: Vec::with_capacity(BATCH),
+                emptied: true,
+                dropped: 0,
+                sched_stamps: false,
+            })
+            .collect();
+        let (stamps, inbox, results) = (Vec::new(), Vec::new(), Vec::new());
+        let routes_refreshed = engine.clock().mono;
+        Self { engine, sockets, clocks, ledger, settings, lanes, stamps, inbox, results, routes_refreshed }
+    }
+
+    /// Replaces what is probed.
+    pub fn probe(&mut self, planned: &[Planned]) {
+        let now = self.clocks.mono();
+        self.engine.set_streams(now, planned);
+        self.report();
+    }
+
+    /// One tick. Returns when the next one is due.
+    pub fn tick(&mut self) -> Option<Instant> {
+        self.receive();
+        self.transmit();
+        self.report();
+        self.engine.next_wakeup(self.clocks.mono())
+    }
+
+    fn run(&mut self, ticker: &Ticker, inbox: &Receiver<Command>) -> io::Result<()> {
+        loop {
+            match inbox.try_recv() {
+                Ok(Command::Probe(planned)) => self.probe(&planned),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.wind_down(ticker),
+                Err(TryRecvError::Empty) => {}
+            }
+            let next = self.tick();
+            self.sleep(ticker, next)?;
+        }
+    }
+
+    fn wind_down(&mut self, ticker: &Ticker) -> io::Result<()> {
+        let end = self.clocks.mono() + LAST_ANSWERS;
+        while self.engine.in_flight() > 0 && self.clocks.mono() < end {
+            self.receive();
+            self.report();
+            let next = self.engine.next_wakeup(self.clocks.mono());
+            self.sleep(ticker, next)?;
+        }
+        self.probe(&[]);
+        Ok(())
+    }
+
+    fn sleep(&mut self, ticker: &Ticker, next: Option<Instant>) -> io::Result<()> {
+        let latest = self.clocks.mono() + HEARTBEAT;
+        ticker.wait_until(Some(next.map_or(latest, |next| next.min(latest))))?;
+        Ok(())
+    }
+
+    /// Drains all sockets, then lets the engine judge. The clocks are read in between: a clock that was set while
+    /// packets waited must be known before their stamps are believed.
+    fn receive(&mut self) {
+        let drain_began = self.clocks.mono();
+        for lane in &mut self.lanes {
+            lane.emptied = drain(&mut self.sockets, lane.channel, &self.settings, &mut self.stamps, &mut self.inbox);
+        }
+        let reading = self.clocks.read();
+        self.engine.handle_clock(reading);
+        for (key, stamp, source) in self.stamps.drain(..) {
+            self.engine.handle_transmitted(key, stamp, source);
+        }
+        for inbound in self.inbox.drain(..) {
+            match inbound {
+                Inbound::Answer(from, answer, stamp) => self.engine.handle_answer(from, answer, stamp),
+                Inbound::Unreachable(to, key, reason) => self.engine.handle_unreachable(to, key, reason),
+                Inbound::Reject(reject) => self.engine.handle_reject(reject),
+            }
+        }
+        for lane in &mut self.lanes {
+            lane.dropped = self.sockets.drops(lane.channel);
+            self.engine.handle_drain(lane.channel, lane.emptied, lane.dropped);
+            if !lane.sched_stamps && self.engine.unstamped(lane.channel) >= UNSTAMPED {
+                lane.sched_stamps = true;
+                self.sockets.request_sched_stamps(lane.channel);
+            }
+        }
+        self.engine.handle_deadlines(drain_began);
+    }
+
+    fn transmit(&mut self) {
+        let now = self.engine.clock().mono;
+        if now.since(self.routes_refreshed) >= REFRESH_ROUTES {
+            self.routes_refreshed = now;
+            self.sockets.refresh_routes();
+        }
+        loop {
+            match self.engine.poll_transmit(now) {
+                Poll::Transmit(transmit) => self.push(&transmit),
+                Poll::Settle => self.flush(),
+                Poll::Idle => break,
+            }
+        }
+        self.flush();
+    }
+
+    fn push(&mut self, transmit: &Transmit) {
+        let Some(position) = self.lanes.iter().position(|lane| lane.channel == transmit.channel) else {
+            let now = self.clocks.mono();
+            return self.engine.handle_sent(transmit.probe, (now, now), Err(SendError::NoSocket));
+        };
+        let Some(lane) = self.lanes.get_mut(position) else { return };
+        lane.batch.push(transmit.to, transmit.flow_label, |bytes| transmit.encode(bytes));
+        lane.probes.push(transmit.probe);
+        if lane.batch.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        for lane in &mut self.lanes {
+            if lane.batch.is_empty() {
+                continue;
+            }
+            self.results.clear();
+            let before = self.clocks.mono();
+            self.sockets.send(lane.channel, &lane.batch, &mut self.results);
+            let call = (before, self.clocks.mono());
+            for (probe, result) in lane.probes.drain(..).zip(self.results.drain(..)) {
+                self.engine.handle_sent(probe, call, result);
+            }
+            lane.batch.clear();
+        }
+    }
+
+    /// Hands everything that the engine has to tell to the ledger.
+    fn report(&mut self) {
+        let clock = *self.engine.clock();
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Added(stream, planned) => self.ledger.added(stream, &planned),
+                Event::Removed(stream) => self.ledger.removed(stream, clock.mono),
+                Event::Outcome(outcome) => self.ledger.outcome(&outcome, &clock),
+                Event::Stray(stream, stray) => self.ledger.stray(stream, stray),
+            }
+        }
+        let mut drops = [0; Channel::ALL.len()];
+        for lane in &self.lanes {
+            if let Some(total) = drops.get_mut(lane.channel.index()) {
+                *total = lane.dropped;
+            }
+        }
+        self.ledger.tick(&TickReport {
+            now: clock.mono,
+            lag: self.engine.lag(),
+            in_flight: self.engine.in_flight(),
+            probes_per_second: self.engine.probes_per_second(),
+            drops,
+            rejects: self.engine.rejects(),
+            clock_jumps: self.engine.clock_jumps(),
+        });
+    }
+}
+
+/// Empties one channel's queues into the buffers; returns whether they are empty now.
+fn drain(
+    sockets: &mut impl Sockets,
+    channel: Channel,
+    settings: &Settings,
+    stamps: &mut Vec<(Key, WallTime, StampSource)>,
+    inbox: &mut Vec<Inbound>,
+) -> bool {
+    let drained = sockets.receive(channel, &mut |received| match received {
+        Received::Packet { from, bytes, stamp } => inbox.push(match answer::decode(channel, settings.icmp_id, bytes) {
+            Ok(answer) => Inbound::Answer(from, answer, stamp),
+            Err(reject) => Inbound::Reject(reject),
+        }),
+        Received::Transmitted { frame, stamp, source } => {
+            if let Ok(key) = answer::decode_sent(channel, settings.icmp_id, settings.size, frame) {
+                stamps.push((key, stamp, source));
+            }
+        }
+        Received::Error { to, quote, kind, code } => {
+            if let Some(reason) = icmp::unreachable(channel.family, kind, code) {
+                inbox.push(match answer::decode_quote(channel, settings.icmp_id, quote) {
+                    Ok(key) => Inbound::Unreachable(to, key, reason),
+                    Err(reject) => Inbound::Reject(reject),
+                });
+            }
+        }
+    });
+    drained == Drained::Completely
+}
