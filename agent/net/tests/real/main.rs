@@ -1,0 +1,10 @@
+//! Real packets on real sockets, in network namespaces of their own. Needs root (`CAP_SYS_ADMIN` for the
+//! namespaces) and the programs `ip`, `tc` and `nft`: without them these tests fail.
+
+mod errors;
+mod host;
+mod limits;
+mod open;
+mod probes;
+mod stamps;
+mod traffic;
