@@ -1,6 +1,9 @@
-//! The lab's clocks. Waiting is for an event, under a [`Deadline`]; no code of the lab sleeps to synchronise.
+//! The lab's clocks. Waiting is for an event, under a [`Deadline`]; a pause stands only between two questions of
+//! [`wait_until`].
 #![expect(clippy::disallowed_methods, reason = "the lab may read clocks, and does so here only")]
 
+use crate::error::LabError;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The monotonic clock.
@@ -38,4 +41,28 @@ impl Deadline {
 /// The deadline of waits that only a defect makes long: generous, since machines that run tests are slow and shared.
 pub fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
+}
+
+/// Asks again and again, some milliseconds apart, until there is an answer: for conditions of other programs that
+/// nothing announces.
+///
+/// # Errors
+/// The question's own, at once; [`LabError::Deadline`] when time is up.
+pub fn wait_until<T>(
+    deadline: Deadline,
+    waiting_for: &str,
+    mut ask: impl FnMut() -> Result<Option<T>, LabError>,
+) -> Result<T, LabError> {
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if deadline.passed() {
+            return Err(LabError::Deadline {
+                waiting_for: waiting_for.to_owned(),
+                seen: "nothing of it".to_owned(),
+            });
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -1,15 +1,16 @@
 //! [`Host`]: a network namespace, and what one does with it.
 
 use crate::capture::Capture;
-use crate::clock::Deadline;
+use crate::clock::{soon, wait_until};
 use crate::error::{Doing, LabError};
 use crate::lab::Core;
 use crate::process::{Process, command_line};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -132,26 +133,31 @@ impl Host {
         self.run(&format!("nft {rules}")).map(drop)
     }
 
-    /// Writes a file as the host sees the path: under `/run` it is the host's own and vanishes with it.
-    pub fn write_file(&self, path: &Path, contents: &[u8]) -> Result<(), LabError> {
+    /// Writes a file as the host sees the path, with these permissions: under `/run` it is the host's own and vanishes
+    /// with it.
+    pub fn write_file(&self, path: &Path, contents: &[u8], mode: u32) -> Result<(), LabError> {
         on_fresh_thread(|| {
             self.namespaces.enter_mounts()?;
-            fs::write(path, contents).doing(format!("write {}", path.display()))
+            let written = fs::write(path, contents);
+            // Set apart from making the file, so that no umask counts.
+            let set = written.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)));
+            set.doing(format!("write {}", path.display()))
+        })
+    }
+
+    /// Reads a file as the host sees the path.
+    pub fn read_file(&self, path: &Path) -> Result<Vec<u8>, LabError> {
+        on_fresh_thread(|| {
+            self.namespaces.enter_mounts()?;
+            fs::read(path).doing(format!("read {}", path.display()))
         })
     }
 
     /// Waits until the kernel reports an interface as running.
-    pub(crate) fn wait_until_up(&self, interface: &str, deadline: Deadline) -> Result<(), LabError> {
-        // A one-shot monitor would race with the change; reading the state is the condition itself.
-        loop {
-            let state = self.run(&format!("ip -o link show {interface}"))?;
-            if state.contains("LOWER_UP") {
-                return Ok(());
-            }
-            if deadline.passed() {
-                return Err(LabError::Deadline { waiting_for: format!("{interface} to be up"), seen: state });
-            }
-        }
+    pub(crate) fn wait_until_up(&self, interface: &str) -> Result<(), LabError> {
+        wait_until(soon(), &format!("{interface} to be up"), || {
+            Ok(self.run(&format!("ip -o link show {interface}"))?.contains("LOWER_UP").then_some(()))
+        })
     }
 
     /// A path by which programs of this machine, such as `ip link … netns`, open the network namespace.

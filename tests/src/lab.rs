@@ -1,6 +1,5 @@
 //! [`Lab`]: the owner of hosts and of what joins them.
 
-use crate::clock::Deadline;
 use crate::error::{Doing, LabError};
 use crate::host::{Host, on_fresh_thread};
 use nix::sched::{CloneFlags, unshare};
@@ -9,7 +8,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// A private world of hosts. Dropping it, or the death of this process by any signal, ends everything in it.
 ///
@@ -75,9 +73,8 @@ impl Lab {
         configure(left, &left_end)?;
         configure(right, &right_end)?;
         // IPv6 traffic before both carriers are seen would be refused: wait for what the kernel says, not for time.
-        let deadline = Deadline::after(Duration::from_secs(20));
-        left.wait_until_up(&name, deadline)?;
-        right.wait_until_up(&name, deadline)?;
+        left.wait_until_up(&name)?;
+        right.wait_until_up(&name)?;
         Ok(Veth { left: left_end, right: right_end })
     }
 

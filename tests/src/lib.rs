@@ -28,6 +28,11 @@
 //! | [`capture`] | packets as the kernel stamped them on an interface |
 //! | [`wire`] | pairs captured requests with their replies: what a prober should have reported |
 //! | [`packet`] | decodes IPv4 and IPv6 packets; the lab's own, so that it checks the agent's independently |
+//! | [`agent`] | [`agent::Launch`] starts `podsonar run` in a host, [`Agent`] asks for its metrics and records |
+//! | [`record`], [`scrape`] | what the agent writes and serves, read by the lab's own readers |
+//! | [`cgroup`] | a CPU quota for the agent or its rivals |
+//! | [`server`] | listeners that count what their application accepts, or have a full accept queue |
+//! | [`clock`] | clocks and deadlines |
 //! | [`sys`] | the only unsafe code |
 //!
 //! # How nothing is left behind
@@ -39,7 +44,9 @@
 //! # Privileges
 //! The lab needs root. Where something is missing the calls fail with what and why; no test passes silently.
 
+pub mod agent;
 pub mod capture;
+pub mod cgroup;
 pub mod clock;
 mod error;
 pub mod fault;
@@ -49,6 +56,8 @@ pub mod link;
 pub mod packet;
 pub mod process;
 pub mod record;
+pub mod scrape;
+pub mod server;
 #[expect(
     unsafe_code,
     reason = "the lab's only module with unsafe code: what nix and socket2 have no safe call for"
@@ -57,6 +66,8 @@ pub mod sys;
 
 pub mod wire;
 
+pub use agent::Agent;
+pub use cgroup::Cgroup;
 pub use error::LabError;
 pub use host::Host;
 pub use lab::Lab;

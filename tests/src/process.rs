@@ -91,6 +91,25 @@ impl Process {
         self.child.wait().doing(doing)
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, LabError> {
+        self.child.try_wait().doing(format!("look at `{}`", self.line))
+    }
+
+    /// Waits until its output is closed and returns all lines.
+    pub fn all_output(&self, deadline: Deadline) -> Result<Vec<String>, LabError> {
+        let mut state = self.output.lock();
+        while state.open > 0 {
+            if deadline.passed() {
+                let waiting_for = format!("the end of the output of `{}`", self.line);
+                return Err(LabError::Deadline { waiting_for, seen: state.lines.join("\n") });
+            }
+            let waited = self.output.changed.wait_timeout(state, deadline.left());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(state.lines.clone())
+    }
+
     /// CPU time of all its threads so far, user and kernel, in the scheduler's nanoseconds.
     pub fn cpu_time(&self) -> Result<Duration, LabError> {
         let doing = format!("read the CPU time of `{}`", self.line);

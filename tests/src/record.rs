@@ -2,9 +2,7 @@
 
 use crate::error::LabError;
 use serde::Deserialize;
-use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
 
 /// One finished probe as the agent saw it. Results and reasons are text here: the lab judges what the agent writes, so
 /// it does not share the agent's types.
@@ -59,10 +57,9 @@ impl Record {
     }
 }
 
-/// Reads a whole file of records. A last line without its end is left out: the agent is writing it.
-pub fn read(path: &Path) -> Result<Vec<Record>, LabError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| LabError::Kernel { doing: format!("read {}", path.display()), source })?;
+/// Reads the lines of a file of records. A last line without its end is left out: the agent is writing it.
+pub fn parse(file: &[u8]) -> Result<Vec<Record>, LabError> {
+    let text = String::from_utf8_lossy(file);
     text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(Record::parse).collect()
 }
 
