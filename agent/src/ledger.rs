@@ -16,7 +16,7 @@ use crate::metrics::state::{Metrics, Path, verdict};
 use crate::record::Recorder;
 
 /// How long a removed stream's series stay: a counter that vanishes between two scrapes loses its last step.
-pub const RETAIN: Duration = Duration::from_secs(15 * 60);
+pub const RETAIN: Duration = Duration::from_mins(15);
 
 /// How often removed streams' series are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);

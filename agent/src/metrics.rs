@@ -126,7 +126,9 @@ pub static ALL: [Metric; 24] = [
         kind: MetricType::Gauge,
         labels: &[],
         help: "Probes that fall due each second.",
-        samples: Samples::Agent(|metrics, out| out.sample(&[], Value::Number(metrics.probes_per_second.get()))),
+        samples: Samples::Agent(|metrics, out| {
+            out.sample(&[], Value::Number(metrics.probes_per_second.get()));
+        }),
     },
     Metric {
         name: "podsonar_schedule_lag_seconds",
@@ -189,7 +191,9 @@ pub static ALL: [Metric; 24] = [
         kind: MetricType::Gauge,
         labels: &[],
         help: "Scrapes being answered, this one included.",
-        samples: Samples::Agent(|metrics, out| out.sample(&[], Value::Whole(metrics.scrapes_in_progress.get()))),
+        samples: Samples::Agent(|metrics, out| {
+            out.sample(&[], Value::Whole(metrics.scrapes_in_progress.get()));
+        }),
     },
     Metric {
         name: "podsonar_scrapes_refused_total",
@@ -376,8 +380,17 @@ mod tests {
         let names: HashSet<_> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), ALL.len());
         for metric in &ALL {
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricType::Counter, "{}", metric.name);
-            assert!(metric.name.starts_with("podsonar_") || metric.name.starts_with("process_"), "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == MetricType::Counter,
+                "{}",
+                metric.name
+            );
+            assert!(
+                metric.name.starts_with("podsonar_") || metric.name.starts_with("process_"),
+                "{}",
+                metric.name
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use podsonar_core::outcome::{Outcome, Rtt};
+use podsonar_core::outcome::{Outcome, Rtt, StampSource};
 use podsonar_core::target::{Protocol, Stream};
 use podsonar_core::time::{ClockReading, WallTime};
 use serde::Serialize;
@@ -192,7 +192,7 @@ impl<'a> Line<'a> {
             reason: outcome.result.reason(),
             stamp: Stamp {
                 tx: sent.map(|sent| sent.tx.label()),
-                rx: sent.and_then(|sent| sent.rx).map(|rx| rx.label()),
+                rx: sent.and_then(|sent| sent.rx).map(StampSource::label),
             },
             icmp_id,
             sequence: sent.map(|sent| sent.sequence),

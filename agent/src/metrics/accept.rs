@@ -5,7 +5,7 @@
 pub enum Format {
     /// Prometheus text 0.0.4: what everybody understands.
     Text,
-    /// OpenMetrics 1.0.0.
+    /// `OpenMetrics` 1.0.0.
     OpenMetrics,
     /// Prometheus protobuf, delimited: the only one with native histograms.
     Protobuf,
@@ -129,10 +129,7 @@ mod tests {
 
     #[test]
     fn weights_decide_and_zero_refuses() {
-        assert_eq!(
-            Format::negotiate("text/plain;q=0.9, application/openmetrics-text;q=0.8"),
-            Format::Text
-        );
+        assert_eq!(Format::negotiate("text/plain;q=0.9, application/openmetrics-text;q=0.8"), Format::Text);
         assert_eq!(
             Format::negotiate("application/openmetrics-text; version=1.0.0; q=0, */*;q=0.1"),
             Format::Text

@@ -88,7 +88,7 @@ fn bucket_index(value: f64) -> i16 {
     let bits = value.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as i16 - 1022;
     let fraction = f64::from_bits(bits & !(0x7ff << 52) | 1022 << 52);
-    let within = FRACTIONS.partition_point(|bound| *bound < fraction) as i16;
+    let within = FRACTIONS.iter().take_while(|bound| **bound < fraction).fold(0, |below, _| below + 1);
     within + (exponent - 1) * 8
 }
 

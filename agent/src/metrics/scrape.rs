@@ -30,7 +30,10 @@ pub struct Scrape {
 
 impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scrape").field("family", &self.family).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Scrape")
+            .field("family", &self.family)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The README's table of metrics, from the declarations.
 
+use std::fmt::Write;
+
 use super::{ALL, MetricType};
 
 /// The table in Markdown, one row for each metric.
@@ -13,7 +15,8 @@ pub fn readme_table() -> String {
             MetricType::NativeHistogram => "histogram, classic and native",
         };
         let labels = metric.labels.join(", ");
-        table.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", metric.name, metric.help));
+        // Writing to a String cannot fail.
+        let _ = writeln!(table, "| `{}` | {kind} | {labels} | {} |", metric.name, metric.help);
     }
     table
 }

@@ -32,7 +32,8 @@ impl Protobuf {
     }
 
     pub(super) fn sample(&mut self, labels: &[&[Label<'_>]], value: Value<'_>) {
-        let (counter, created) = (self.metric.is_some_and(|metric| metric.kind == MetricType::Counter), self.created);
+        let (counter, created) =
+            (self.metric.is_some_and(|metric| metric.kind == MetricType::Counter), self.created);
         message(&mut self.out, family::METRIC, |out| {
             for (name, value) in labels.iter().copied().flatten().filter(|(_, value)| !value.is_empty()) {
                 message(out, sample::LABEL, |out| {
@@ -43,7 +44,9 @@ impl Protobuf {
             match value {
                 Value::Whole(number) => scalar(out, counter, number as f64, created),
                 Value::Number(number) => scalar(out, counter, number, created),
-                Value::Histogram(view) => message(out, sample::HISTOGRAM, |out| histogram(out, &view, created)),
+                Value::Histogram(view) => {
+                    message(out, sample::HISTOGRAM, |out| histogram(out, &view, created));
+                }
             }
         });
         if self.out.len() >= PIECE {
@@ -59,11 +62,15 @@ impl Protobuf {
         let mut header = Vec::new();
         bytes(&mut header, family::NAME, metric.name.as_bytes());
         bytes(&mut header, family::HELP, metric.help.as_bytes());
-        number(&mut header, family::TYPE, match metric.kind {
-            MetricType::Counter => 0,
-            MetricType::Gauge => 1,
-            MetricType::Histogram | MetricType::NativeHistogram => 4,
-        });
+        number(
+            &mut header,
+            family::TYPE,
+            match metric.kind {
+                MetricType::Counter => 0,
+                MetricType::Gauge => 1,
+                MetricType::Histogram | MetricType::NativeHistogram => 4,
+            },
+        );
         let length = header.len() + self.samples.iter().map(Vec::len).sum::<usize>();
         let mut first = Vec::with_capacity(header.len() + 10);
         varint(&mut first, length as u64);
@@ -145,7 +152,7 @@ fn native_buckets(out: &mut Vec<u8>, native: &Native) {
             signed(out, 1, i64::from(*first) - after_last);
             number(out, 2, span.len() as u64);
         });
-        after_last = i64::from(*first) + span.len() as i64;
+        after_last = span.last().map_or(0, |(last, _)| i64::from(*last) + 1);
     }
     let mut previous = 0;
     message(out, histogram::POSITIVE_DELTA, |out| {

@@ -1,4 +1,4 @@
-//! The text formats: Prometheus 0.0.4 and OpenMetrics 1.0.0. They differ in the names of counters in comments, and
+//! The text formats: Prometheus 0.0.4 and `OpenMetrics` 1.0.0. They differ in the names of counters in comments, and
 //! in the end mark.
 
 use std::collections::VecDeque;
