@@ -1,7 +1,5 @@
 //! The real sockets: one raw socket for each channel, sharing their buffers.
 
-use std::net::IpAddr;
-
 use podsonar_core::outcome::SendError;
 use podsonar_core::target::{Family, Protocol};
 use podsonar_core::wire::Channel;
@@ -9,7 +7,6 @@ use podsonar_core::wire::Channel;
 use crate::inbox::Inbox;
 use crate::outbox::Outbox;
 use crate::ports::ReservedPorts;
-use crate::routes::Sources;
 use crate::settings::{OpenError, Settings};
 use crate::socket::RawSocket;
 use crate::{Batch, Drained, Received, Sockets};
@@ -31,7 +28,6 @@ const TCP_HEADER: usize = 60;
 pub struct RawSockets {
     sockets: [Option<RawSocket>; Channel::ALL.len()],
     ports: [ReservedPorts; Family::ALL.len()],
-    sources: Sources,
     outbox: Outbox,
     inbox: Inbox,
 }
@@ -46,7 +42,6 @@ impl RawSockets {
         let mut opened = Self {
             sockets: Default::default(),
             ports: Default::default(),
-            sources: Sources::default(),
             outbox: Outbox::default(),
             inbox: Inbox::new(LINK_HEADERS + IP_HEADER + message),
         };
@@ -107,34 +102,10 @@ impl RawSockets {
 
 impl Sockets for RawSockets {
     fn send(&mut self, channel: Channel, packets: &Batch, results: &mut Vec<Result<(), SendError>>) {
-        let Self { sockets, sources, outbox, .. } = self;
-        let Some(socket) = sockets.get(channel.index()).and_then(Option::as_ref).map(RawSocket::socket)
-        else {
-            results.extend(packets.iter().map(|_| Err(SendError::NoSocket)));
-            return;
-        };
-        let before = results.len();
-        for packet in packets.iter() {
-            match (channel.protocol, packet.to) {
-                (Protocol::Tcp, IpAddr::V4(to)) => match sources.find(to) {
-                    Ok(source) => outbox.push_segment(source, to, packet.bytes),
-                    Err(error) => {
-                        outbox.flush(socket, results);
-                        results.push(Err(error));
-                    }
-                },
-                (_, to) => outbox.push(to, packet.flow_label, packet.bytes),
-            }
-            if outbox.is_full() {
-                outbox.flush(socket, results);
-            }
-        }
-        outbox.flush(socket, results);
-        // A failure may mean that a source address is gone.
-        for (packet, result) in packets.iter().zip(results.iter().skip(before)) {
-            if let (Err(_), IpAddr::V4(to)) = (result, packet.to) {
-                sources.forget(to);
-            }
+        let Self { sockets, outbox, .. } = self;
+        match sockets.get_mut(channel.index()).and_then(Option::as_mut) {
+            Some(socket) => socket.send(outbox, packets, results),
+            None => results.extend(packets.iter().map(|_| Err(SendError::NoSocket))),
         }
     }
 
@@ -155,6 +126,6 @@ impl Sockets for RawSockets {
     }
 
     fn refresh_routes(&mut self) {
-        self.sources.forget_all();
+        self.sockets.iter_mut().flatten().for_each(RawSocket::refresh_routes);
     }
 }

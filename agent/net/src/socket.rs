@@ -1,16 +1,19 @@
 //! One raw socket: its options, and its two queues.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use podsonar_core::outcome::StampSource;
+use podsonar_core::outcome::{SendError, StampSource};
 use podsonar_core::target::{Family, Protocol};
 use podsonar_core::wire::Channel;
 use socket2::{Domain, Socket, Type};
 
 use crate::inbox::{Arrival, Inbox, Queue};
+use crate::outbox::Outbox;
+use crate::routes::Sources;
 use crate::settings::{OpenError, Settings};
-use crate::{Drained, Received, filter, sys};
+use crate::{Batch, Drained, Received, filter, sys};
 
 /// One drain makes at most this many system calls for each queue: 16,384 packets, more than a second of replies at
 /// the highest rate that a default agent may have, in some 10 ms.
@@ -36,6 +39,8 @@ pub(crate) struct RawSocket {
     socket: Socket,
     stamps: bool,
     drops: DropCounter,
+    /// Only TCP over IPv4 must know from where a packet leaves.
+    sources: Option<Sources>,
 }
 
 /// A 32-bit counter of the kernel, carried on in 64 bits from where it stood at first.
@@ -67,11 +72,11 @@ impl RawSocket {
         let stamps =
             sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[STAMPS]).is_ok();
         let last = sys::drops(socket.as_fd()).map_err(failed("drop counter (SO_MEMINFO)"))?;
-        Ok(Self { socket, stamps, drops: DropCounter { last, total: 0 } })
-    }
-
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.socket
+        let sources = match (channel.protocol, channel.family) {
+            (Protocol::Tcp, Family::V4) => Some(Sources::open().map_err(failed("route lookup"))?),
+            _ => None,
+        };
+        Ok(Self { socket, stamps, drops: DropCounter { last, total: 0 }, sources })
     }
 
     /// Whether the kernel accepted the request for stamps.
@@ -89,6 +94,46 @@ impl RawSocket {
         let both = STAMPS | libc::SOF_TIMESTAMPING_TX_SCHED;
         self.stamps |=
             sys::set_option(self.socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[both]).is_ok();
+    }
+
+    /// Forgets the source addresses of destinations.
+    pub(crate) fn refresh_routes(&mut self) {
+        if let Some(sources) = &mut self.sources {
+            sources.forget_all();
+        }
+    }
+
+    /// Sends the packets and appends one result for each, in order.
+    pub(crate) fn send(
+        &mut self,
+        outbox: &mut Outbox,
+        packets: &Batch,
+        results: &mut Vec<Result<(), SendError>>,
+    ) {
+        let before = results.len();
+        for packet in packets.iter() {
+            match (&mut self.sources, packet.to) {
+                (Some(sources), IpAddr::V4(to)) => match sources.find(to) {
+                    Ok(source) => outbox.push_segment(source, to, packet.bytes),
+                    Err(error) => {
+                        outbox.flush(&self.socket, results);
+                        results.push(Err(error));
+                    }
+                },
+                (_, to) => outbox.push(to, packet.flow_label, packet.bytes),
+            }
+            if outbox.is_full() {
+                outbox.flush(&self.socket, results);
+            }
+        }
+        outbox.flush(&self.socket, results);
+        let Some(sources) = &mut self.sources else { return };
+        for (packet, result) in packets.iter().zip(results.iter().skip(before)) {
+            // A failure may mean that the source address is gone.
+            if let (Err(_), IpAddr::V4(to)) = (result, packet.to) {
+                sources.forget(to);
+            }
+        }
     }
 
     /// Drains the data queue, then the error queue.
@@ -171,13 +216,16 @@ fn create(channel: Channel) -> Result<Socket, OpenError> {
         (Protocol::Icmp, Family::V6) => socket2::Protocol::ICMPV6,
         (Protocol::Tcp, _) => socket2::Protocol::TCP,
     };
-    Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)).map_err(|source| {
-        match source.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => OpenError::NoPermission { channel },
-            Some(libc::EAFNOSUPPORT) => OpenError::NoFamily { channel },
-            _ => OpenError::Socket { channel, source },
-        }
-    })
+    Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)).map_err(|source| refused(channel, source))
+}
+
+/// Why there is no socket.
+fn refused(channel: Channel, source: io::Error) -> OpenError {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => OpenError::NoPermission { channel },
+        Some(libc::EAFNOSUPPORT) => OpenError::NoFamily { channel },
+        _ => OpenError::Socket { channel, source },
+    }
 }
 
 fn discard_waiting(socket: &Socket) -> io::Result<()> {
@@ -262,6 +310,15 @@ mod tests {
         drops.advance(3);
         drops.advance(3);
         assert_eq!(drops.total, 5);
+    }
+
+    #[test]
+    fn a_host_without_the_family_is_told_apart_from_a_missing_privilege() {
+        let channel = Channel { protocol: Protocol::Tcp, family: Family::V6 };
+        let refused = |errno| refused(channel, io::Error::from_raw_os_error(errno));
+        assert!(matches!(refused(libc::EAFNOSUPPORT), OpenError::NoFamily { .. }));
+        assert!(matches!(refused(libc::EPERM), OpenError::NoPermission { .. }));
+        assert!(matches!(refused(libc::EMFILE), OpenError::Socket { .. }));
     }
 
     #[test]
