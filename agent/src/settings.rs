@@ -75,16 +75,23 @@ pub struct RunFlags {
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 
-    /// Name of this host in the label `source` [default: $`NODE_NAME`, else the host name]
-    #[arg(long, value_name = "NAME")]
+    /// Name of this host in the label `source`.
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "Name of this host in the label `source` [default: $NODE_NAME, else the host name]"
+    )]
     source: Option<String>,
 
     /// Zone of this host, in the label `source_zone`.
     #[arg(long, value_name = "NAME", default_value = "")]
     zone: String,
 
-    /// How log lines look; they go to stderr. `PODSONAR_LOG` sets the level: error, warn, info, debug, trace.
+    /// How log lines look.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        help = "How log lines look; they go to stderr. $PODSONAR_LOG sets the level: error, warn, info, debug, trace"
+    )]
     log_format: logging::Format,
 }
 

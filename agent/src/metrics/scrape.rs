@@ -128,3 +128,32 @@ impl<I: Iterator<Item = Vec<u8>>> Iterator for Gzip<I> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    #[test]
+    fn compressed_pieces_are_the_plain_ones() {
+        let plain: Vec<Vec<u8>> = (0..50_u32).map(|seed| noise(seed, 10_000)).collect();
+        let compressed: Vec<u8> = Gzip::new(plain.clone().into_iter()).flatten().collect();
+        let mut unpacked = Vec::new();
+        GzDecoder::new(compressed.as_slice()).read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == plain.concat());
+    }
+
+    #[test]
+    fn nothing_compressed_is_still_a_valid_body() {
+        let compressed: Vec<u8> = Gzip::new(std::iter::empty()).flatten().collect();
+        assert_eq!(GzDecoder::new(compressed.as_slice()).bytes().count(), 0);
+    }
+
+    /// Bytes that compress a little.
+    fn noise(seed: u32, length: u32) -> Vec<u8> {
+        (0..length).map(|step| ((step ^ seed).wrapping_mul(2_654_435_761) >> 27) as u8).collect()
+    }
+}
