@@ -1,7 +1,7 @@
 //! [`Cgroup`]: a CPU quota for programs of the lab, by the machine's cgroups (version 1 or 2).
 //!
 //! A cgroup is the one thing of the lab that is not in a namespace. It is removed on drop; one whose owner was killed is
-//! removed by the next [`Cgroup`] that is made: its name tells which process owned it.
+//! removed by the next lab: its name tells which process owned it.
 
 use crate::clock::soon;
 use crate::error::{Doing, LabError};
@@ -24,7 +24,6 @@ impl Cgroup {
     pub fn with_cpu_quota(share: f64) -> Result<Self, LabError> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let version = Version::of_this_machine()?;
-        sweep(version.root())?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let owner = std::process::id();
         let start = start_time(owner).doing("read the start time of this process")?;
@@ -115,9 +114,10 @@ impl Version {
 
 const PREFIX: &str = "podsonar-lab-";
 
-/// Removes the cgroups of owners that are dead.
-fn sweep(root: &Path) -> Result<(), LabError> {
-    let entries = fs::read_dir(root).doing(format!("list {}", root.display()))?;
+/// Removes the cgroups of owners that are dead. Where there are no cgroups there is nothing to remove.
+pub(crate) fn sweep() {
+    let Ok(version) = Version::of_this_machine() else { return };
+    let entries = fs::read_dir(version.root()).into_iter().flatten();
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         let Some(owner) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
@@ -130,7 +130,6 @@ fn sweep(root: &Path) -> Result<(), LabError> {
             let _ = fs::remove_dir(entry.path());
         }
     }
-    Ok(())
 }
 
 /// When a process started, in clock ticks since boot: with the id it names a process for ever (proc(5), field 22).

@@ -7,6 +7,7 @@ use crate::lab::Core;
 use crate::process::{Process, command_line};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::SigSet;
 use std::fs::{File, Permissions};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -81,6 +82,12 @@ impl Host {
         let line = command_line(&command);
         let child = self.start(command)?;
         Ok(Process::new(line, child, Arc::clone(&self.core)))
+    }
+
+    /// Starts a program that keeps this process's standard input and output, for a person to watch.
+    pub fn spawn_in_view(&self, command: Command) -> Result<Process, LabError> {
+        let line = command_line(&command);
+        Ok(Process::new(line, self.start(command)?, Arc::clone(&self.core)))
     }
 
     /// Runs a closure on a fresh thread inside the host's network. Sockets made there stay in the host.
@@ -174,6 +181,8 @@ impl Host {
             self.namespaces.enter_mounts()?;
             setns(&self.namespaces.network, CloneFlags::CLONE_NEWNET).doing("enter a network namespace")?;
             setns(&self.core.pid_namespace, CloneFlags::CLONE_NEWPID).doing("enter the lab's process ids")?;
+            // A program inherits what its starter blocks: it should not be deaf because a caller waits for signals.
+            SigSet::all().thread_unblock().doing("unblock signals")?;
             command.spawn().map_err(|source| LabError::Start { command: command_line(&command), source })
         })
     }

@@ -1,5 +1,6 @@
 //! [`Lab`]: the owner of hosts and of what joins them.
 
+use crate::cgroup;
 use crate::error::{Doing, LabError};
 use crate::host::{Host, on_fresh_thread};
 use nix::sched::{CloneFlags, unshare};
@@ -43,6 +44,7 @@ impl Lab {
     /// # Errors
     /// [`LabError::Kernel`] without the privilege to make namespaces.
     pub fn new() -> Result<Self, LabError> {
+        cgroup::sweep();
         let mut init = on_fresh_thread(start_init)?;
         let pid_namespace =
             File::open(format!("/proc/{}/ns/pid", init.id())).doing("open the lab's process ids");

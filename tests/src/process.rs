@@ -91,6 +91,11 @@ impl Process {
         self.child.wait().doing(doing)
     }
 
+    /// Waits, for ever, until the program ends by itself.
+    pub fn wait_for_end(&mut self) -> Result<ExitStatus, LabError> {
+        self.child.wait().doing(format!("wait for `{}`", self.line))
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, LabError> {
         self.child.try_wait().doing(format!("look at `{}`", self.line))

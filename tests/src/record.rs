@@ -27,8 +27,8 @@ pub struct Record {
     pub result: String,
     /// The ICMP error or errno as a fixed word.
     pub reason: Option<String>,
-    /// Where the stamps came from; null for a probe that has none.
-    pub stamp: serde_json::Value,
+    /// Where the stamps came from.
+    pub stamp: Stamp,
     /// ICMP identifier.
     pub icmp_id: Option<u16>,
     /// ICMP: the header's sequence; TCP: the sequence number. None if it was not sent.
@@ -37,6 +37,16 @@ pub struct Record {
     pub cookie: Option<String>,
     /// TCP source port; none for ICMP.
     pub source_port: Option<u16>,
+}
+
+/// Who took the time stamps: `software`, `sched` or `user`; none where there is no stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// The transmit stamp's.
+    pub tx: Option<String>,
+    /// The receive stamp's.
+    pub rx: Option<String>,
 }
 
 impl Record {

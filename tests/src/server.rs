@@ -4,7 +4,7 @@ use crate::error::{Doing, LabError};
 use crate::host::Host;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -109,5 +109,35 @@ impl FullListener {
         connection.connect(&local)?;
         let address = local.as_socket().ok_or_else(|| io::Error::other("not an IP address"))?;
         Ok(Self { address, _listener: listener, _waiting: vec![connection] })
+    }
+}
+
+/// Makes a port of a host reachable from the machine, on an address of the machine's own. It ends with this process.
+///
+/// # Errors
+/// [`LabError::Kernel`] if the machine's address is taken.
+pub fn publish(host: &Host, outside: SocketAddr, inside: SocketAddr) -> Result<(), LabError> {
+    let listener = TcpListener::bind(outside).doing(format!("listen on {outside}"))?;
+    let host = host.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().filter_map(Result::ok) {
+            // A client whose server is not there sees its connection closed.
+            if let Ok(Ok(server)) = host.enter(|| TcpStream::connect(inside)) {
+                join(client, server);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Copies bytes both ways until each side has ended.
+fn join(client: TcpStream, server: TcpStream) {
+    let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { return };
+    for (mut from, mut to) in [(client, server), (server_too, client_too)] {
+        thread::spawn(move || {
+            // However it ends, the other side is told.
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
     }
 }
