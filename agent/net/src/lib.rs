@@ -38,6 +38,9 @@ pub trait Sockets {
     fn receive(&mut self, channel: Channel, each: &mut dyn FnMut(Received<'_>)) -> Drained;
 
     /// How many packets this channel's socket has dropped since it was opened (`SO_MEMINFO`, `sock_diag(7)`).
+    ///
+    /// While the buffer is full that includes packets which the filter would have refused; over IPv6 it always
+    /// includes packets to this host with a wrong checksum, which the kernel refuses before the filter.
     fn drops(&mut self, channel: Channel) -> u64;
 
     /// Asks for transmit stamps from before the queueing discipline too, from the next packet on and for good.
@@ -153,4 +156,28 @@ pub enum Drained {
     Completely,
     /// The bound on one drain was reached, so somebody floods us: more waits.
     Partly,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_gives_back_what_was_pushed_and_forgets_it_when_cleared() {
+        let to = "10.0.0.1".parse().unwrap();
+        let mut batch = Batch::default();
+        for _ in 0..2 {
+            for (flow_label, bytes) in [(1, &b"one"[..]), (2, b""), (3, b"three")] {
+                batch.push(to, flow_label, |out| out.extend_from_slice(bytes));
+            }
+            let expected = [(1, &b"one"[..]), (2, b""), (3, b"three")].map(|(flow_label, bytes)| Outgoing {
+                to,
+                flow_label,
+                bytes,
+            });
+            assert_eq!((batch.iter().collect::<Vec<_>>(), batch.len()), (expected.to_vec(), 3));
+            batch.clear();
+            assert!(batch.is_empty() && batch.iter().next().is_none());
+        }
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+use std::os::fd::AsFd;
 
 use podsonar_core::outcome::SendError;
 use podsonar_core::wire::tcp;
 use socket2::Socket;
-use std::ops::Range;
-use std::os::fd::AsFd;
 
 use crate::errno::{may_be_foreign, send_error};
 use crate::name::Name;
