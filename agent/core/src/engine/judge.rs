@@ -171,7 +171,7 @@ impl Engine {
             Timing::InTime(rtt) => {
                 let reset = matches!(answer, Answer::Segment(segment) if segment.reset);
                 let result = if reset { ProbeResult::Reset(rtt) } else { ProbeResult::Reply(rtt) };
-                self.count_answer(probe.stream, probe.due);
+                self.count_answer(probe.stream);
                 (result, State::Answered)
             }
             Timing::Late(rtt) => {

@@ -32,6 +32,8 @@ pub(super) struct StreamState {
     pub(super) grid: Grid,
     /// When the next probe falls due; a schedule entry with another time is stale.
     pub(super) due: Instant,
+    /// When the last probe fell due.
+    last_due: Instant,
     /// Which source port comes next.
     pub(super) flow: usize,
     losses_in_a_row: u32,
@@ -43,13 +45,19 @@ impl StreamState {
         self.planned.stream.protocol == Protocol::Tcp && self.losses_in_a_row >= BACK_OFF_AFTER
     }
 
-    /// The due time after a probe that was due at `due` and handed out at `now`.
-    pub(super) fn due_after(&self, due: Instant, now: Instant) -> Instant {
-        if self.backed_off() {
-            self.grid.at_or_after(now.max(due) + BACK_OFF_INTERVAL)
-        } else {
-            self.grid.advance(due, 1)
-        }
+    /// Lets the next due time pass, and all others before `until` that follow in steps of the interval. Returns
+    /// how many.
+    pub(super) fn pass(&mut self, until: Instant) -> u64 {
+        let count = if self.backed_off() { 1 } else { self.grid.count(self.due, until).max(1) };
+        self.last_due = self.grid.advance(self.due, count - 1);
+        self.due = self.next_due();
+        count
+    }
+
+    /// The due time after the last one.
+    fn next_due(&self) -> Instant {
+        let pause = if self.backed_off() { BACK_OFF_INTERVAL } else { self.planned.interval };
+        self.grid.at_or_after(self.last_due + pause)
     }
 }
 
@@ -93,6 +101,7 @@ impl Engine {
             planned: plan.clone(),
             grid,
             due,
+            last_due: due,
             flow: due.as_nanos() as usize,
             losses_in_a_row: 0,
         };
@@ -109,15 +118,12 @@ impl Engine {
             self.discard(&probe);
         }
         for id in gone {
-            if let Some(state) = self.streams.by_id.remove(&id.0) {
-                if state.due <= now {
-                    let count = if state.backed_off() {
-                        1
-                    } else {
-                        state.grid.count(state.due, now + Duration::from_nanos(1))
-                    };
+            if let Some(mut state) = self.streams.by_id.remove(&id.0) {
+                while state.due <= now {
+                    let due = state.due;
+                    let count = state.pass(now + Duration::from_nanos(1));
                     let result = ProbeResult::Void(Void::Discarded);
-                    self.finish(Outcome { stream: id, due: state.due, result, count, sent: None });
+                    self.finish(Outcome { stream: id, due, result, count, sent: None });
                 }
                 self.sequences.leave(state.planned.stream.target.address);
                 self.streams.by_stream.remove(&state.planned.stream);
@@ -143,20 +149,20 @@ impl Engine {
         let now = self.clock.now().mono;
         let Some(state) = self.streams.get(stream) else { return };
         state.losses_in_a_row = state.losses_in_a_row.saturating_add(1);
-        if state.backed_off() && state.losses_in_a_row == BACK_OFF_AFTER {
-            let due = state.grid.at_or_after(now + BACK_OFF_INTERVAL);
+        // What has fallen due by now keeps its result; only what is still to come is left out.
+        if state.backed_off() && state.losses_in_a_row == BACK_OFF_AFTER && state.due > now {
+            let due = state.next_due();
             self.reschedule(stream, due);
         }
     }
 
-    /// Notes that the target answered the probe that was due at `answered`: a stream that was backed off goes back
-    /// to its own rate.
-    pub(super) fn count_answer(&mut self, stream: StreamId, answered: Instant) {
+    /// Notes that the target answered: a stream that was backed off goes back to its own rate.
+    pub(super) fn count_answer(&mut self, stream: StreamId) {
         let now = self.clock.now().mono;
         if let Some(state) = self.streams.get(stream) {
             let backed_off = state.backed_off();
             state.losses_in_a_row = 0;
-            let due = state.grid.at_or_after(now.max(answered + state.planned.interval));
+            let due = state.grid.at_or_after(now.max(state.last_due + state.planned.interval));
             if backed_off && due < state.due {
                 self.reschedule(stream, due);
             }

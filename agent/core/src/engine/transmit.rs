@@ -89,7 +89,10 @@ impl Engine {
         };
         self.lag = self.lag.max(now.since(due));
         self.pace.spend();
-        self.move_on(id, due, now);
+        if let Some(state) = self.streams.get(id) {
+            state.pass(due);
+            self.schedule.replace_first(Some(state.due));
+        }
         Poll::Transmit(transmit)
     }
 
@@ -128,25 +131,10 @@ impl Engine {
             if due >= too_late {
                 return;
             }
-            let (count, next) = if state.backed_off() {
-                (1, state.due_after(due, due))
-            } else {
-                let count = state.grid.count(due, too_late);
-                (count, state.grid.advance(due, count))
-            };
-            state.due = next;
-            self.schedule.replace_first(Some(next));
+            let count = state.pass(too_late);
+            self.schedule.replace_first(Some(state.due));
             let result = ProbeResult::Void(Void::Skipped);
             self.finish(Outcome { stream: id, due, result, count, sent: None });
-        }
-    }
-
-    /// Moves the first entry of the schedule, which is this stream's, to its next due time.
-    fn move_on(&mut self, id: StreamId, due: Instant, now: Instant) {
-        if let Some(state) = self.streams.get(id) {
-            let next = state.due_after(due, now);
-            state.due = next;
-            self.schedule.replace_first(Some(next));
         }
     }
 
