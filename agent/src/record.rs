@@ -201,3 +201,39 @@ impl<'a> Line<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use podsonar_core::outcome::ProbeResult;
+    use podsonar_core::target::{Kind, StreamId, Target};
+    use podsonar_core::time::Instant;
+
+    use super::*;
+    use crate::metrics::state::Facts;
+
+    #[test]
+    fn a_full_queue_drops_and_counts_and_never_waits() {
+        let facts =
+            Facts { source: String::new(), zone: String::new(), version: "", receive_buffers: [None; 4] };
+        let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));
+        let (queue, _held) = sync_channel(2);
+        let recorder = Recorder { queue, metrics: Arc::clone(&metrics), icmp_id: 1 };
+        let address = Ipv4Addr::LOCALHOST.into();
+        let target = Target { written: "a".into(), address, port: None, kind: Kind::Fixed };
+        let stream = Stream { target: Arc::new(target), protocol: Protocol::Icmp };
+        let due = Instant::from_nanos(0);
+        let outcome = Outcome { stream: StreamId(1), due, result: ProbeResult::Lost, count: 1, sent: None };
+        let clock = ClockReading {
+            mono: due,
+            wall: WallTime::from_nanos(0),
+            suspended: Duration::ZERO,
+            uncertainty: Duration::ZERO,
+        };
+        for _ in 0..5 {
+            recorder.record(&stream, Duration::from_secs(1), &outcome, &clock);
+        }
+        assert_eq!(metrics.record_dropped.get(), 3);
+    }
+}

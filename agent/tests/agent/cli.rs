@@ -1,0 +1,203 @@
+//! The program as a user meets it: what it says and how it ends when something is wrong.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+#[test]
+fn version_is_one_line() {
+    let output = podsonar(&["--version"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("podsonar {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn no_targets_is_an_error_with_an_example() {
+    refused(
+        &["run"],
+        "error: nothing to probe: name a target, for example --target 192.0.2.1 or --target 192.0.2.1:443\n",
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let file = scratch("targets", "# ours\n10.0.0.1\n\n10.0.0.1:99999 # typo\nexample.org\n");
+    let name = file.display();
+    refused(
+        &[
+            "run",
+            "--target",
+            "0.0.0.0",
+            "--targets-file",
+            &name.to_string(),
+            "--interval",
+            "100ms",
+            "--timeout",
+            "1s",
+            "--target",
+            "127.0.0.1:80",
+            "--listen",
+            "9988",
+            "--size",
+            "1",
+        ],
+        &format!(
+            "error: --target: `0.0.0.0` is the unspecified address, which no host has: write the host's own address\n\
+             error: {name}:4: `10.0.0.1:99999` has no usable port: write a number from 1 to 65535 after the address\n\
+             error: {name}:5: `example.org` is a host name, which this version does not resolve: write its address\n\
+             error: --size 1: must be a whole number from 56 to 65507\n\
+             error: --interval 100ms: must be at least 250ms for tcp, at most 4 SYN/s to a target; raise it, or use \
+             --protocols icmp\n\
+             error: --timeout 1s: must be below 950ms for tcp, because targets send a SYN-ACK again after 1 s; use \
+             the default 800ms, or --protocols icmp\n\
+             error: --listen 9988: not an address and port; write for example 127.0.0.1:19988 or [::]:19988\n"
+        ),
+    );
+    fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_missing_targets_file_is_named_once() {
+    refused(
+        &["run", "--targets-file", "/nonexistent/targets"],
+        "error: --targets-file /nonexistent/targets: No such file or directory (os error 2)\n",
+    );
+}
+
+#[test]
+fn an_empty_targets_file_is_nothing_to_probe() {
+    let file = scratch("empty", "\n# nobody\n");
+    refused(
+        &["run", "--targets-file", &file.display().to_string()],
+        "error: nothing to probe: name a target, for example --target 192.0.2.1 or --target 192.0.2.1:443\n",
+    );
+    fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn an_unknown_log_level_is_refused() {
+    let output = program(&["run", "--target", "127.0.0.1"]).env("PODSONAR_LOG", "loud").output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: PODSONAR_LOG=loud: not a level; use error, warn, info, debug or trace\n"
+    );
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn unknown_flags_and_formats_are_usage_errors() {
+    for arguments in [&["run", "--tarrget", "127.0.0.1"][..], &["run", "--log-format", "xml"], &["fly"], &[]]
+    {
+        assert_eq!(podsonar(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = podsonar(&["run", "--target", "127.0.0.1", "--listen", &address]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!("error: --listen {address}: the port is in use; choose another one\n")
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_record_that_cannot_be_opened_is_one_line() {
+    let output = podsonar(&[
+        "run",
+        "--target",
+        "127.0.0.1",
+        "--listen",
+        "127.0.0.1:0",
+        "--record",
+        "/nonexistent/record",
+    ]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: --record /nonexistent/record: No such file or directory (os error 2)\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_missing_privilege_is_one_line_with_the_remedy() {
+    // setpriv(1) is of util-linux, which every Linux has. The program must be where nobody can reach it.
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", "-all", "--inh-caps", "-all", "--reuid", "65534", "--clear-groups", "--"])
+        .arg(env!("CARGO_BIN_EXE_podsonar"))
+        .args(["run", "--target", "127.0.0.1", "--listen", "127.0.0.1:0"])
+        .output()
+        .expect("setpriv of util-linux");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: cannot probe by ICMP over IPv4: the capability CAP_NET_RAW is missing (run as root, or `setcap \
+         cap_net_raw+ep` on the program, or add NET_RAW to the container's securityContext.capabilities)\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// Needs `CAP_NET_RAW`; without it this fails and shows the agent's own words.
+#[test]
+fn a_signal_ends_it_in_order_with_everything_recorded() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let record = scratch("record", "");
+        let mut agent =
+            program(&["run", "--target", "127.0.0.1", "--target", "127.0.0.1:9", "--interval", "250ms"])
+                .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--record"])
+                .arg(&record)
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+        let mut log = BufReader::new(agent.stderr.take().unwrap());
+        let mut first = String::new();
+        log.read_line(&mut first).unwrap();
+        assert!(first.contains("\"message\":\"probing\""), "{first}");
+        let address = first.split("\"http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+        while !get(address, "/metrics").contains("destination=\"127.0.0.1\",result=\"reply\"} 3") {}
+        assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
+        kill_process(Pid::from_child(&agent), signal).unwrap();
+        assert_eq!(agent.wait().unwrap().code(), Some(0));
+        let text = fs::read_to_string(&record).unwrap();
+        assert!(text.lines().count() >= 3 && text.ends_with("}\n"), "{text}");
+        fs::remove_file(record).unwrap();
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// What the user wrote is refused with exactly this.
+fn refused(arguments: &[&str], stderr: &str) {
+    let output = podsonar(arguments);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+}
+
+fn podsonar(arguments: &[&str]) -> Output {
+    program(arguments).output().unwrap()
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_podsonar"));
+    program.args(arguments).env_remove("PODSONAR_LOG").env("NODE_NAME", "test");
+    program
+}
+
+fn scratch(name: &str, text: &str) -> PathBuf {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}-{}", std::process::id()));
+    fs::write(&file, text).unwrap();
+    file
+}

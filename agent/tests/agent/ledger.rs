@@ -1,0 +1,165 @@
+//! What the engine tells, and what the metrics then say.
+
+use std::time::Duration;
+
+use crate::support::{Book, RETAIN, clock, outcome, planned};
+use podsonar_core::outcome::{
+    LateHint, Outcome, ProbeResult, Rtt, SendError, Sent, StampSource, Stray, Unreachable, Void,
+};
+use podsonar_core::target::{Protocol, StreamId};
+use podsonar_core::time::Instant;
+
+const RTT: Rtt = Rtt::Observed(Duration::from_micros(300));
+
+#[test]
+fn reply_and_lost_start_at_zero_and_others_appear_when_used() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1:80", Protocol::Tcp);
+    assert_eq!(book.lines(&["podsonar_probes_total"]).len(), 2);
+    assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "0");
+    assert_eq!(book.value(&["probes_total", "result=\"lost\""]), "0");
+    book.outcome(1, ProbeResult::Reset(RTT));
+    book.outcome(1, ProbeResult::Unreachable(Unreachable::Host));
+    assert_eq!(book.value(&["probes_total", "result=\"reset\""]), "1");
+    assert_eq!(book.value(&["probes_total", "result=\"unreachable\""]), "1");
+}
+
+#[test]
+fn only_observed_round_trips_reach_the_histogram() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    for result in [
+        ProbeResult::Reply(RTT),
+        ProbeResult::Reply(Rtt::Estimated(Duration::from_millis(90))),
+        ProbeResult::Reply(Rtt::Unmeasured),
+        ProbeResult::Lost,
+    ] {
+        book.outcome(1, result);
+    }
+    assert_eq!(book.value(&["rtt_seconds_count"]), "1");
+    assert_eq!(book.value(&["rtt_seconds_sum"]), "0.0003");
+    assert_eq!(book.value(&["rtt_seconds_bucket", "le=\"0.00025\""]), "0");
+    assert_eq!(book.value(&["rtt_seconds_bucket", "le=\"0.0005\""]), "1");
+    assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "3");
+    assert_eq!(book.value(&["probes_total", "result=\"lost\""]), "1");
+}
+
+#[test]
+fn the_two_counters_add_up_to_all_that_fell_due() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    let results = [
+        ProbeResult::Reply(RTT),
+        ProbeResult::Lost,
+        ProbeResult::Unreachable(Unreachable::Network),
+        ProbeResult::Void(Void::NotSent(SendError::NoRoute)),
+        ProbeResult::Void(Void::Unknown),
+        ProbeResult::Void(Void::Discarded),
+    ];
+    for result in results {
+        book.outcome(1, result);
+    }
+    let skipped = Outcome { count: 40, ..outcome(1, ProbeResult::Void(Void::Skipped)) };
+    book.ledger.outcome(&skipped, &clock(0));
+    let sum: u64 = ["podsonar_probes_total", "podsonar_probes_void_total"]
+        .iter()
+        .flat_map(|name| book.lines(&[name]))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(sum, 46);
+    assert_eq!(book.value(&["probes_void_total", "reason=\"skipped\""]), "40");
+}
+
+#[test]
+fn stamps_are_counted_by_direction_and_source() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    let reply = outcome(1, ProbeResult::Reply(Rtt::Estimated(Duration::from_millis(1))));
+    let sent = Sent { tx: StampSource::Sched, rx: Some(StampSource::User), ..reply.sent.unwrap() };
+    book.ledger.outcome(&Outcome { sent: Some(sent), ..reply }, &clock(0));
+    book.outcome(1, ProbeResult::Lost);
+    let stamps = |direction, stamp| book.value(&["stamp_source_total", "icmp", direction, stamp]);
+    assert_eq!(stamps("tx", "sched"), "1");
+    assert_eq!(stamps("rx", "user"), "1");
+    assert_eq!(stamps("tx", "software"), "1");
+    assert_eq!(stamps("rx", "software"), "0");
+}
+
+#[test]
+fn late_and_further_answers_change_no_result() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1:80", Protocol::Tcp);
+    book.outcome(1, ProbeResult::Lost);
+    for stray in [Stray::Late(LateHint::WayBack), Stray::Late(LateHint::None), Stray::Duplicate] {
+        book.ledger.stray(StreamId(1), stray);
+    }
+    assert_eq!(book.value(&["late_replies_total", "hint=\"way_back\""]), "1");
+    assert_eq!(book.value(&["late_replies_total", "hint=\"none\""]), "1");
+    assert_eq!(book.value(&["duplicate_replies_total"]), "1");
+    assert_eq!(book.value(&["probes_total", "result=\"lost\""]), "1");
+    assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "0");
+}
+
+#[test]
+fn a_removed_streams_series_stay_for_the_retain_period_and_its_gauge_goes_at_once() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    book.outcome(1, ProbeResult::Reply(RTT));
+    book.ledger.removed(StreamId(1), clock(100).mono);
+    assert_eq!(book.value(&["podsonar_targets"]), "0");
+    book.tick(100 + RETAIN.as_secs() - 1);
+    assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "1");
+    book.tick(100 + RETAIN.as_secs() + 10);
+    assert!(book.lines(&["192.0.2.1"]).is_empty());
+}
+
+#[test]
+fn a_stream_that_returns_goes_on_where_it_stopped() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    book.outcome(1, ProbeResult::Reply(RTT));
+    book.ledger.removed(StreamId(1), clock(0).mono);
+    book.tick(RETAIN.as_secs() - 1);
+    book.add(2, "192.0.2.1", Protocol::Icmp);
+    book.outcome(2, ProbeResult::Reply(RTT));
+    book.tick(10 * RETAIN.as_secs());
+    assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "2");
+    assert_eq!(book.value(&["podsonar_targets"]), "1");
+}
+
+#[test]
+fn a_stream_whose_settings_change_has_one_series_and_one_target() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    book.add(2, "192.0.2.1", Protocol::Icmp);
+    book.ledger.removed(StreamId(1), clock(0).mono);
+    book.tick(10 * RETAIN.as_secs());
+    book.outcome(2, ProbeResult::Lost);
+    assert_eq!(book.value(&["probes_total", "result=\"lost\""]), "1");
+    assert_eq!(book.value(&["podsonar_targets"]), "1");
+}
+
+#[test]
+fn a_target_with_two_protocols_is_one_target() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1:80", Protocol::Icmp);
+    book.add(2, "192.0.2.1:80", Protocol::Tcp);
+    book.add(3, "192.0.2.1", Protocol::Icmp);
+    assert_eq!(book.value(&["podsonar_targets"]), "2");
+    book.ledger.removed(StreamId(1), clock(0).mono);
+    assert_eq!(book.value(&["podsonar_targets"]), "2");
+    book.ledger.removed(StreamId(2), clock(0).mono);
+    assert_eq!(book.value(&["podsonar_targets"]), "1");
+}
+
+#[test]
+fn what_comes_for_an_unknown_stream_changes_nothing() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    let before = book.lines(&["podsonar_"]);
+    book.outcome(9, ProbeResult::Lost);
+    book.ledger.stray(StreamId(9), Stray::Duplicate);
+    book.ledger.removed(StreamId(9), Instant::from_nanos(0));
+    assert_eq!(book.lines(&["podsonar_"]), before);
+    assert_eq!(planned("192.0.2.1", Protocol::Icmp).stream.target.port, None);
+}

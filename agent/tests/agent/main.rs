@@ -1,0 +1,12 @@
+//! The agent from outside: its command line, its ledger, its scrape and its record.
+
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod record;
+#[cfg(test)]
+mod scrape;
+#[cfg(test)]
+mod support;

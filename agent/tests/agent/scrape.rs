@@ -1,0 +1,260 @@
+//! The scrape is a contract: golden files hold all of it, and the README's table comes from the declarations.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::{Book, EPOCH, report};
+use podsonar::ledger::TickReport;
+use podsonar::metrics::accept::Format;
+use podsonar::metrics::{ALL, MetricType, RTT_BOUNDS, readme_table};
+use podsonar_core::outcome::{LateHint, ProbeResult, Rtt, SendError, Stray, Unreachable, Void};
+use podsonar_core::target::{Protocol, StreamId};
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
+use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
+use prometheus_client::registry::Registry;
+use prost::Message;
+
+#[test]
+fn the_text_scrape_is_the_golden_file() {
+    compare("agent/tests/golden/scrape.txt", &without_process(&fed().scrape(Format::Text)));
+}
+
+#[test]
+fn the_open_metrics_scrape_is_the_golden_file() {
+    compare(
+        "agent/tests/golden/scrape.openmetrics.txt",
+        &without_process(&fed().scrape(Format::OpenMetrics)),
+    );
+}
+
+#[test]
+fn the_readme_has_the_table_of_the_declarations() {
+    let readme = fs::read_to_string(in_repository("README.md")).unwrap();
+    let (begin, end) = ("<!-- metrics:begin -->\n", "<!-- metrics:end -->");
+    let (before, rest) = readme.split_once(begin).expect("README.md has the mark of the table's begin");
+    let (_, after) = rest.split_once(end).expect("README.md has the mark of the table's end");
+    compare("README.md", &format!("{before}{begin}{}{end}{after}", readme_table()));
+}
+
+#[test]
+fn every_declared_metric_is_scraped_and_no_other() {
+    let families = families(&fed().scrape(Format::Protobuf));
+    let names: Vec<_> = families.iter().map(|family| family.name.as_str()).collect();
+    assert_eq!(names, ALL.iter().map(|metric| metric.name).collect::<Vec<_>>());
+    for (family, metric) in families.iter().zip(&ALL) {
+        assert_eq!(family.help, metric.help);
+        assert!(!family.metric.is_empty(), "{}", metric.name);
+        for sample in &family.metric {
+            let labels = sample.label.iter().map(|label| label.name.as_str());
+            assert!(
+                labels.clone().all(|label| metric.labels.contains(&label)),
+                "{}: {sample:?}",
+                metric.name
+            );
+            let (counter, gauge, histogram) =
+                (sample.counter.is_some(), sample.gauge.is_some(), sample.histogram.is_some());
+            let expected = match metric.kind {
+                MetricType::Counter => (true, false, false),
+                MetricType::Gauge => (false, true, false),
+                MetricType::Histogram | MetricType::NativeHistogram => (false, false, true),
+            };
+            assert_eq!((counter, gauge, histogram), expected, "{}", metric.name);
+        }
+    }
+}
+
+#[test]
+fn protobuf_says_the_same_as_text() {
+    let book = fed();
+    let text = without_process(&book.scrape(Format::Text));
+    let mut from_text: BTreeMap<String, String> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        from_text.insert(series.into(), value.into());
+    }
+    for family in families(&book.scrape(Format::Protobuf)) {
+        for sample in family.metric.iter().filter(|_| !family.name.starts_with("process_")) {
+            if let Some(counter) = &sample.counter {
+                assert_eq!(
+                    from_text.remove(&series(&family.name, sample, None)),
+                    Some(counter.value.to_string())
+                );
+                assert_eq!(counter.start_timestamp.unwrap().seconds, EPOCH / 1_000_000_000);
+            } else if let Some(gauge) = &sample.gauge {
+                assert_eq!(
+                    from_text.remove(&series(&family.name, sample, None)),
+                    Some(gauge.value.to_string())
+                );
+            } else if let Some(histogram) = &sample.histogram {
+                let mut check = |suffix: &str, le: Option<&str>, value: f64| {
+                    let name = series(&format!("{}{suffix}", family.name), sample, le);
+                    assert_eq!(from_text.remove(&name), Some(value.to_string()), "{name}");
+                };
+                for bucket in &histogram.bucket {
+                    let le = bucket.upper_bound.to_string();
+                    check("_bucket", Some(&le), bucket.cumulative_count as f64);
+                }
+                check("_bucket", Some("+Inf"), histogram.sample_count as f64);
+                check("_count", None, histogram.sample_count as f64);
+                check("_sum", None, histogram.sample_sum);
+            }
+        }
+    }
+    from_text.retain(|series, _| !series.starts_with("process_"));
+    assert!(from_text.is_empty(), "only in text: {from_text:#?}");
+}
+
+#[test]
+fn native_buckets_are_those_of_an_independent_implementation() {
+    let theirs = Histogram::new_classic_and_native(
+        RTT_BOUNDS.iter().map(|bound| bound.nanos as f64 / 1e9),
+        NativeHistogramConfig::new(1.1),
+    );
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    let mut nanos = 1_u64;
+    for step in 0..400 {
+        for _ in 0..=step % 3 {
+            let rtt = Duration::from_nanos(nanos);
+            book.outcome(1, ProbeResult::Reply(Rtt::Observed(rtt)));
+            theirs.observe(nanos as f64 / 1e9);
+        }
+        nanos += nanos / 17 + 1;
+    }
+    book.outcome(1, ProbeResult::Reply(Rtt::Observed(Duration::ZERO)));
+    theirs.observe(0.0);
+
+    let mut registry = Registry::default();
+    registry.register("rtt", "help", theirs);
+    let encoded = prometheus_client::encoding::prometheus_protobuf::encode_to_vec(&registry).unwrap();
+    let theirs = families(&encoded)[0].metric[0].histogram.clone().unwrap();
+    let ours = families(&book.scrape(Format::Protobuf))[0].metric[0].histogram.clone().unwrap();
+    assert_eq!(ours.schema, theirs.schema);
+    assert_eq!(ours.zero_threshold.to_bits(), theirs.zero_threshold.to_bits());
+    assert_eq!((ours.zero_count, ours.sample_count), (theirs.zero_count, theirs.sample_count));
+    assert_eq!(native_buckets(&ours), native_buckets(&theirs));
+    assert!(ours.positive_span.len() > 1, "{:?}", ours.positive_span);
+    assert!((ours.sample_sum - theirs.sample_sum).abs() < 1e-9 * theirs.sample_sum);
+    // They write the bucket of infinity out; it may be left to the count (Prometheus' exposition formats).
+    for (ours, theirs) in ours.bucket.iter().zip(&theirs.bucket) {
+        assert_eq!(ours.upper_bound.to_bits(), theirs.upper_bound.to_bits());
+        assert_eq!(ours.cumulative_count, theirs.cumulative_count);
+    }
+    assert_eq!((ours.bucket.len(), theirs.bucket.len()), (RTT_BOUNDS.len(), RTT_BOUNDS.len() + 1));
+}
+
+#[test]
+fn a_path_that_appears_during_a_scrape_waits_for_the_next_one() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    let scrape = podsonar::metrics::scrape::Scrape::new(book.metrics.clone(), Format::Text);
+    book.add(2, "192.0.2.2", Protocol::Icmp);
+    let text = String::from_utf8(scrape.flatten().collect()).unwrap();
+    assert!(text.contains("192.0.2.1") && !text.contains("192.0.2.2"));
+    assert_eq!(book.lines(&["192.0.2.2", "rtt_seconds_count"]).len(), 1);
+}
+
+#[test]
+fn many_paths_come_in_pieces_of_bounded_size() {
+    let mut book = Book::new();
+    for number in 0..1_000 {
+        book.add(number, &format!("10.0.{}.{}", number / 250, number % 250 + 1), Protocol::Icmp);
+    }
+    for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+        let scrape = podsonar::metrics::scrape::Scrape::new(book.metrics.clone(), format);
+        let pieces: Vec<_> = scrape.map(|piece| piece.len()).collect();
+        assert!(pieces.len() > 1, "{format:?}");
+        assert!(pieces.iter().all(|length| (1..128 * 1024).contains(length)), "{format:?} {pieces:?}");
+    }
+    assert_eq!(families(&book.scrape(Format::Protobuf))[0].metric.len(), 1_000);
+}
+
+/// An agent that has seen a bit of everything.
+fn fed() -> Book {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    book.add(2, "192.0.2.1:443", Protocol::Icmp);
+    book.add(3, "192.0.2.1:443", Protocol::Tcp);
+    book.add(4, "[2001:db8::1]:80", Protocol::Tcp);
+    for micros in [90, 180, 181, 420, 1_700, 300_000] {
+        book.outcome(1, ProbeResult::Reply(Rtt::Observed(Duration::from_micros(micros))));
+    }
+    book.outcome(1, ProbeResult::Lost);
+    book.outcome(1, ProbeResult::Void(Void::NotSent(SendError::Firewall)));
+    book.outcome(3, ProbeResult::Reset(Rtt::Observed(Duration::from_nanos(123_456))));
+    book.outcome(3, ProbeResult::Reply(Rtt::Unmeasured));
+    book.outcome(4, ProbeResult::Unreachable(Unreachable::Prohibited));
+    book.ledger.stray(StreamId(3), Stray::Late(LateHint::WayBack));
+    book.ledger.stray(StreamId(1), Stray::Duplicate);
+    book.ledger.tick(&TickReport {
+        drops: [4, 0, 1, 0],
+        rejects: [1, 2, 3, 4, 5, 6],
+        clock_jumps: 1,
+        ..report(1)
+    });
+    book
+}
+
+/// The figures of the process itself differ from run to run: they read 0 here.
+fn without_process(scrape: &[u8]) -> String {
+    let text = std::str::from_utf8(scrape).unwrap();
+    let normal = |line: &str| match line.split_once(' ') {
+        Some((name, _)) if name.starts_with("process_") && name != "process_start_time_seconds" => {
+            format!("{name} 0\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(normal).collect()
+}
+
+fn families(mut bytes: &[u8]) -> Vec<model::MetricFamily> {
+    let mut families = Vec::new();
+    while !bytes.is_empty() {
+        families.push(model::MetricFamily::decode_length_delimited(&mut bytes).unwrap());
+    }
+    families
+}
+
+/// Index and count of each native bucket that is not empty: short gaps may be encoded as spans or as zeros.
+fn native_buckets(histogram: &model::Histogram) -> Vec<(i32, i64)> {
+    let mut deltas = histogram.positive_delta.iter();
+    let (mut index, mut count, mut buckets) = (0, 0, Vec::new());
+    for span in &histogram.positive_span {
+        index += span.offset;
+        for _ in 0..span.length {
+            count += deltas.next().unwrap();
+            buckets.push((index, count));
+            index += 1;
+        }
+    }
+    assert_eq!(deltas.next(), None);
+    buckets.retain(|(_, count)| *count != 0);
+    buckets
+}
+
+fn series(name: &str, sample: &model::Metric, le: Option<&str>) -> String {
+    let labels = sample.label.iter().map(|label| (label.name.as_str(), label.value.as_str()));
+    let labels: Vec<_> =
+        labels.chain(le.map(|le| ("le", le))).map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    if labels.is_empty() { name.into() } else { format!("{name}{{{}}}", labels.join(",")) }
+}
+
+fn in_repository(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Compares with a file of the repository; with `UPDATE_GOLDEN=1` in the environment, writes it.
+fn compare(path: &str, actual: &str) {
+    let file = in_repository(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, actual).unwrap();
+    }
+    let golden = fs::read_to_string(&file).unwrap();
+    let difference = golden.lines().zip(actual.lines()).find(|(golden, actual)| golden != actual);
+    assert!(
+        golden == actual,
+        "{path} differs, first at (golden, actual) {difference:?}; if that is meant, run with UPDATE_GOLDEN=1"
+    );
+}

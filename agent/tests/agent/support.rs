@@ -1,0 +1,120 @@
+//! A ledger that is fed by hand, and what a scrape then shows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podsonar::ledger::{Ledger, TickReport};
+use podsonar::metrics::accept::Format;
+use podsonar::metrics::scrape::Scrape;
+use podsonar::metrics::state::{Facts, Metrics};
+use podsonar_core::outcome::{Outcome, ProbeResult, Sent, StampSource};
+use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
+use podsonar_core::time::{ClockReading, Instant, WallTime};
+
+/// How long the ledgers of these tests keep series.
+pub(crate) const RETAIN: Duration = Duration::from_mins(15);
+
+/// The Unix time at monotonic zero.
+pub(crate) const EPOCH: i64 = 1_700_000_000_000_000_000;
+
+pub(crate) struct Book {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ledger: Ledger,
+}
+
+impl Book {
+    pub(crate) fn new() -> Self {
+        let facts = Facts {
+            source: "node-1".into(),
+            zone: "zone-a".into(),
+            version: "1.2.3",
+            receive_buffers: [Some(425_984), None, Some(262_144), None],
+        };
+        let clock = clock(0);
+        let metrics = Arc::new(Metrics::new(facts, clock.wall));
+        Self { ledger: Ledger::new(Arc::clone(&metrics), None, RETAIN, clock), metrics }
+    }
+
+    pub(crate) fn add(&mut self, id: u64, written: &str, protocol: Protocol) {
+        self.ledger.added(StreamId(id), &planned(written, protocol));
+    }
+
+    pub(crate) fn outcome(&mut self, id: u64, result: ProbeResult) {
+        self.ledger.outcome(&outcome(id, result), &clock(0));
+    }
+
+    pub(crate) fn tick(&mut self, seconds: u64) {
+        self.ledger.tick(&report(seconds));
+    }
+
+    pub(crate) fn scrape(&self, format: Format) -> Vec<u8> {
+        Scrape::new(Arc::clone(&self.metrics), format).flatten().collect()
+    }
+
+    /// The lines of a text scrape that contain all of `parts`.
+    pub(crate) fn lines(&self, parts: &[&str]) -> Vec<String> {
+        let text = String::from_utf8(self.scrape(Format::Text)).unwrap();
+        let wanted = |line: &&str| !line.starts_with('#') && parts.iter().all(|part| line.contains(part));
+        text.lines().filter(wanted).map(Into::into).collect()
+    }
+
+    /// The value, as written, of the only sample that contains all of `parts`.
+    pub(crate) fn value(&self, parts: &[&str]) -> String {
+        let lines = self.lines(parts);
+        assert_eq!(lines.len(), 1, "{parts:?} must name one sample: {lines:#?}");
+        lines[0].rsplit(' ').next().unwrap().to_owned()
+    }
+}
+
+pub(crate) fn planned(written: &str, protocol: Protocol) -> Planned {
+    let (address, port) = written.parse().map_or_else(
+        |_| {
+            let socket: SocketAddr = written.parse().unwrap();
+            (socket.ip(), Some(socket.port()))
+        },
+        |address| (address, None),
+    );
+    let target = Arc::new(Target { written: written.into(), address, port, kind: Kind::Fixed });
+    let stream = Stream { target, protocol };
+    Planned { stream, interval: Duration::from_secs(1), timeout: Duration::from_millis(800) }
+}
+
+pub(crate) fn outcome(id: u64, result: ProbeResult) -> Outcome {
+    let rx = result.rtt().map(|_| StampSource::Software);
+    let sent = Sent {
+        at: WallTime::from_nanos(EPOCH + 5_000_123),
+        tx: StampSource::Software,
+        rx,
+        cookie: 0xdead_beef,
+        sequence: 7,
+        source_port: None,
+    };
+    let sent = match result {
+        ProbeResult::Void(_) => None,
+        _ => Some(sent),
+    };
+    Outcome { stream: StreamId(id), due: Instant::from_nanos(5_000_000), result, count: 1, sent }
+}
+
+pub(crate) fn report(seconds: u64) -> TickReport {
+    TickReport {
+        now: clock(seconds).mono,
+        lag: Duration::from_micros(120),
+        in_flight: 3,
+        probes_per_second: 2.5,
+        drops: [0; 4],
+        rejects: [0; 6],
+        clock_jumps: 0,
+    }
+}
+
+pub(crate) fn clock(seconds: u64) -> ClockReading {
+    let mono = Instant::from_nanos(seconds * 1_000_000_000);
+    ClockReading {
+        mono,
+        wall: WallTime::from_nanos(EPOCH + mono.as_nanos().cast_signed()),
+        suspended: Duration::ZERO,
+        uncertainty: Duration::ZERO,
+    }
+}
