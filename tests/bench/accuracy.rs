@@ -1,0 +1,155 @@
+//! How far reported round trips are from the wire's.
+//!
+//! The wire is a capture on the prober's own interface, by the kernel's stamps. What the agent and fping report is
+//! compared packet by packet, the means that `smokeping_prober` reports with the wire's means, target by target.
+
+use crate::Options;
+use crate::agent::Plan;
+use crate::load::{Condition, pass};
+use crate::path::Path;
+use crate::peers::{Smokeping, fping, fping_line};
+use crate::report::{Report, Table};
+use crate::stats::Spread;
+use anyhow::Result;
+use podsonar_lab::capture::Captured;
+use podsonar_lab::clock::{Deadline, soon};
+use podsonar_lab::record::{Record, Stamp};
+use podsonar_lab::wire::{ProbeKey, Wire};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const TARGETS: u32 = 200;
+/// The bounds in microseconds.
+pub(crate) const P99_MICROS: f64 = 15.0;
+pub(crate) const MAX_MICROS: f64 = 150.0;
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let mut report = Report::new("accuracy", options.short);
+    let title = "|reported − wire| in µs, 200 targets, 500 µs path";
+    let mut table =
+        Table::new(title, ["condition", "program", "compared", "p50", "p99", "max", "of the wire's"]);
+    for condition in Condition::ALL.into_iter().filter(|condition| options.wants(condition.name())) {
+        eprintln!("accuracy: {}", condition.name());
+        for (protocol, errors) in measure_agent(condition, options)? {
+            let spread = Spread::of(&errors.micros);
+            table.row(row(condition, &format!("agent {protocol}"), &spread, errors.answered));
+            report.at_most(format!("{}: {protocol} p99", condition.name()), spread.p99, P99_MICROS, " µs");
+            report.at_most(format!("{}: {protocol} max", condition.name()), spread.max, MAX_MICROS, " µs");
+        }
+        let errors = measure_fping(condition, options)?;
+        table.row(row(condition, "fping", &Spread::of(&errors.micros), errors.answered));
+        let errors = measure_smokeping(condition, options)?;
+        table.row(row(condition, "smokeping_prober, means", &Spread::of(&errors.micros), errors.answered));
+    }
+    report.table(table);
+    Ok(report)
+}
+
+/// Differences in microseconds, and what the wire had to compare with.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    pub(crate) micros: Vec<f64>,
+    pub(crate) answered: usize,
+}
+
+fn row(condition: Condition, program: &str, spread: &Spread, answered: usize) -> Vec<String> {
+    let mut cells = vec![condition.name().to_owned(), program.to_owned(), spread.count.to_string()];
+    cells.extend(spread.cells());
+    cells.push(answered.to_string());
+    cells
+}
+
+fn interval(options: &Options) -> Duration {
+    Duration::from_millis(options.pick(250, 1000))
+}
+
+fn time(options: &Options) -> Duration {
+    options.seconds(2, 30)
+}
+
+fn measure_agent(condition: Condition, options: &Options) -> Result<[(&'static str, Errors); 2]> {
+    let path = Path::new(TARGETS)?;
+    let pressure = condition.impose(&path.node)?;
+    let capture = path.capture()?;
+    let plan = Plan { targets: path.targets(), interval: interval(options), record: true, ..Plan::default() };
+    let mut agent = plan.start(&path.node, &pressure)?;
+    pass(time(options));
+    agent.stop(Deadline::after(Duration::from_secs(60)))?;
+    Ok(errors(&capture.stop()?, &agent.records()?))
+}
+
+/// The agent's errors for each protocol, packet by packet.
+pub(crate) fn errors(captured: &[Captured], records: &[Record]) -> [(&'static str, Errors); 2] {
+    let wire = Wire::new(captured);
+    ["icmp", "tcp"].map(|protocol| {
+        let is_answered = |key: &ProbeKey| match key {
+            ProbeKey::Echo { .. } => protocol == "icmp",
+            ProbeKey::Syn { .. } => protocol == "tcp",
+        };
+        let answered = wire.probes().iter().filter(|probe| is_answered(&probe.key) && probe.replies > 0);
+        let observed = records.iter().filter(|record| record.protocol == protocol && is_observed(record));
+        let micros = observed.filter_map(|record| {
+            // A round trip of a probe that the wire never answered is as wrong as can be.
+            let wire = wire.find(record).and_then(|probe| probe.rtt()).unwrap_or_default();
+            Some((record.rtt_ns? as f64 - wire.as_nanos() as f64).abs() / 1e3)
+        });
+        (protocol, Errors { micros: micros.collect(), answered: answered.count() })
+    })
+}
+
+/// Whether the agent puts this probe's round trip into its histogram: both stamps are the kernel's.
+fn is_observed(record: &Record) -> bool {
+    let Stamp { tx, rx } = &record.stamp;
+    record.is_answered()
+        && matches!(tx.as_deref(), Some("software" | "sched"))
+        && rx.as_deref() == Some("software")
+}
+
+fn measure_fping(condition: Condition, options: &Options) -> Result<Errors> {
+    let path = Path::new(TARGETS)?;
+    let pressure = condition.impose(&path.node)?;
+    let capture = path.capture()?;
+    let count = (time(options).as_millis() / interval(options).as_millis()) as u64;
+    let mut fping = fping(&path.node, options, &path.addresses(), interval(options), count, &pressure)?;
+    fping.wait(Deadline::after(time(options) * 2 + Duration::from_secs(60)))?;
+    let wire = Wire::new(&capture.stop()?);
+    // The n-th ping of a target is its n-th request on the wire.
+    let mut sent: HashMap<IpAddr, Vec<Option<Duration>>> = HashMap::new();
+    for probe in wire.probes() {
+        if let ProbeKey::Echo { address, .. } = probe.key {
+            sent.entry(address).or_default().push(probe.rtt());
+        }
+    }
+    let answered = wire.probes().iter().filter(|probe| probe.replies > 0).count();
+    let lines = fping.all_output(soon())?;
+    let micros = lines.iter().filter_map(|line| fping_line(line)).filter_map(|(address, number, seconds)| {
+        let wire = sent.get(&address)?.get(number).copied().flatten()?;
+        Some((seconds - wire.as_secs_f64()).abs() * 1e6)
+    });
+    Ok(Errors { micros: micros.collect(), answered })
+}
+
+fn measure_smokeping(condition: Condition, options: &Options) -> Result<Errors> {
+    let path = Path::new(TARGETS)?;
+    let pressure = condition.impose(&path.node)?;
+    let capture = path.capture()?;
+    let smokeping =
+        Smokeping::start(&path.node, options, &path.addresses(), Duration::from_secs(1), &pressure)?;
+    pass(time(options));
+    let reported = smokeping.means()?;
+    let captured = capture.stop()?;
+    drop(smokeping);
+    let mut seconds: HashMap<IpAddr, Vec<f64>> = HashMap::new();
+    let wire = Wire::new(&captured);
+    for probe in wire.probes() {
+        if let (ProbeKey::Echo { address, .. }, Some(rtt)) = (&probe.key, probe.rtt()) {
+            seconds.entry(*address).or_default().push(rtt.as_secs_f64());
+        }
+    }
+    let mean = |values: &Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let micros = reported
+        .iter()
+        .filter_map(|(address, reported)| Some((reported - mean(seconds.get(address)?)).abs() * 1e6));
+    Ok(Errors { micros: micros.collect(), answered: seconds.len() })
+}

@@ -1,0 +1,65 @@
+//! The path that the benchmarks probe over: a host with the prober, a link in user space with a delay, and a host that
+//! answers for many addresses. A neighbour on a plain veth would answer inside the prober's own send call, and hide
+//! what a starved prober does to its figures.
+
+use crate::limit::PORT;
+use anyhow::{Context, Result};
+use podsonar_lab::capture::Capture;
+use podsonar_lab::fault::{Faults, Loss};
+use podsonar_lab::link::{LinkOptions, Way};
+use podsonar_lab::{Host, Lab, Link};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+const FIRST: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+const PREFIX: &str = "10.200.0.0/16";
+const DELAY_EACH_WAY: Duration = Duration::from_micros(250);
+
+/// A prober's host and its targets, 500 µs away. Fields drop in order: what uses the lab goes before it.
+#[derive(Debug)]
+pub(crate) struct Path {
+    /// Where probers run.
+    pub(crate) node: Host,
+    link: Link,
+    targets: u32,
+    _server: TcpListener,
+    _lab: Lab,
+}
+
+impl Path {
+    /// A path to so many targets, each answering echo requests, and SYNs on [`PORT`]. The forwarder goes before all
+    /// ordinary threads, so that load does not make the path slower than it claims to be.
+    pub(crate) fn new(targets: u32) -> Result<Self> {
+        let lab = Lab::new()?;
+        let (node, far) = (lab.host("node")?, lab.host("far")?);
+        let link = lab.link_with(&node, &far, LinkOptions { seed: 7, cpu: None, realtime: true })?;
+        far.answer_for(PREFIX)?;
+        node.route(PREFIX, link.right.v4)?;
+        let server = far.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?.context("listen")?;
+        let path = Self { node, link, targets, _server: server, _lab: lab };
+        path.lose(Loss::None, Loss::None);
+        Ok(path)
+    }
+
+    /// Loses packets from now on, on the way there and on the way back.
+    pub(crate) fn lose(&self, there: Loss, back: Loss) {
+        for (way, loss) in [(Way::There, there), (Way::Back, back)] {
+            self.link.set(way, Faults { delay: DELAY_EACH_WAY, loss, ..Faults::default() });
+        }
+    }
+
+    /// The targets' addresses.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        (0..self.targets).map(|number| Ipv4Addr::from_bits(FIRST.to_bits() + number).into()).collect()
+    }
+
+    /// The targets as the agent's user writes them: probed by ICMP, and by SYN.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.addresses().into_iter().map(|address| SocketAddr::new(address, PORT).to_string()).collect()
+    }
+
+    /// Captures on the prober's own interface.
+    pub(crate) fn capture(&self) -> Result<Capture> {
+        Ok(self.node.capture(&self.link.left.interface)?)
+    }
+}
