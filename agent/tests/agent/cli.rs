@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -148,25 +148,40 @@ fn a_missing_privilege_is_one_line_with_the_remedy() {
 fn a_signal_ends_it_in_order_with_everything_recorded() {
     for signal in [Signal::TERM, Signal::INT] {
         let record = scratch("record", "");
-        let mut agent =
-            program(&["run", "--target", "127.0.0.1", "--target", "127.0.0.1:9", "--interval", "250ms"])
-                .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--record"])
-                .arg(&record)
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-        let mut log = BufReader::new(agent.stderr.take().unwrap());
+        let mut agent = Running::start(&record);
+        let mut log = BufReader::new(agent.0.stderr.take().unwrap());
         let mut first = String::new();
         log.read_line(&mut first).unwrap();
         assert!(first.contains("\"message\":\"probing\""), "{first}");
         let address = first.split("\"http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
-        while !get(address, "/metrics").contains("destination=\"127.0.0.1\",result=\"reply\"} 3") {}
+        let third = "destination=\"127.0.0.1\",result=\"reply\"} 3";
+        assert!((0..100_000).any(|_| get(address, "/metrics").contains(third)));
         assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
-        kill_process(Pid::from_child(&agent), signal).unwrap();
-        assert_eq!(agent.wait().unwrap().code(), Some(0));
+        kill_process(Pid::from_child(&agent.0), signal).unwrap();
+        assert_eq!(agent.0.wait().unwrap().code(), Some(0));
         let text = fs::read_to_string(&record).unwrap();
         assert!(text.lines().count() >= 3 && text.ends_with("}\n"), "{text}");
         fs::remove_file(record).unwrap();
+    }
+}
+
+/// An agent that is gone when its test is.
+struct Running(Child);
+
+impl Running {
+    fn start(record: &Path) -> Self {
+        let arguments = ["run", "--target", "127.0.0.1", "--target", "127.0.0.1:9", "--interval", "250ms"];
+        let mut program = program(&arguments);
+        program.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--record"]).arg(record);
+        Self(program.stderr(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
