@@ -137,6 +137,14 @@ async fn stopping_lets_a_scrape_finish_and_closes_idle_connections() {
     server.task.await.unwrap();
 }
 
+#[test]
+fn only_a_host_without_ipv6_falls_back_to_ipv4() {
+    assert!(has_no_ipv6(&io::Error::from_raw_os_error(EAFNOSUPPORT)));
+    assert!(has_no_ipv6(&io::ErrorKind::AddrNotAvailable.into()));
+    assert!(!has_no_ipv6(&io::ErrorKind::AddrInUse.into()));
+    assert!(!has_no_ipv6(&io::ErrorKind::PermissionDenied.into()));
+}
+
 /// A limit that tests wait for.
 const SHORT: Duration = Duration::from_millis(300);
 
