@@ -1,9 +1,39 @@
 use super::*;
 
-/// Each broken input with its exact message.
+/// Each target that cannot be, with what is said about it.
 #[test]
-fn every_broken_input_has_its_message() {
-    let target = |text: &str| written(&[text]);
+fn every_broken_target_has_its_message() {
+    const NOT_ADDRESS: &str = "is not a target: write ADDRESS, ADDRESS:PORT, [v6] or [v6]:PORT, \
+                               for example 192.0.2.1:443 or [2001:db8::1]:443";
+    const LINK_LOCAL: &str = "is a link-local address, which needs an interface and cannot be probed: \
+                              write a global or unique local one";
+    for (text, message) in [
+        ("example.com", "is a host name, which this version does not resolve: write its address"),
+        ("db-1:5432", "is a host name, which this version does not resolve: write its address"),
+        ("1.2.3", NOT_ADDRESS),
+        ("", NOT_ADDRESS),
+        ("[::1", NOT_ADDRESS),
+        ("[192.0.2.1]", NOT_ADDRESS),
+        ("http://192.0.2.1/", NOT_ADDRESS),
+        ("192.0.2.1:0", "has no usable port: write a number from 1 to 65535 after the address"),
+        ("[2001:db8::1]:65536", "has no usable port: write a number from 1 to 65535 after the address"),
+        ("192.0.2.1:+80", "has no usable port: write a number from 1 to 65535 after the address"),
+        ("0.0.0.0", "is the unspecified address, which no host has: write the host's own address"),
+        ("[::]:80", "is the unspecified address, which no host has: write the host's own address"),
+        ("224.0.0.1", "is a multicast group: write one host's address"),
+        ("ff02::1", "is a multicast group: write one host's address"),
+        ("255.255.255.255", "is the broadcast address: write one host's address"),
+        ("::ffff:192.0.2.1", "is an IPv4 address written as IPv6: write 192.0.2.1"),
+        ("fe80::1%eth0", LINK_LOCAL),
+        ("[fe80::1]:80", LINK_LOCAL),
+    ] {
+        assert_eq!(messages(&written(&[text])), [format!("--target: `{text}` {message}")]);
+    }
+}
+
+/// Each other broken input with its exact message.
+#[test]
+fn every_broken_setting_has_its_message() {
     let with = |edit: fn(&mut Written)| {
         let mut written = written(&["192.0.2.1:80"]);
         edit(&mut written);
@@ -13,74 +43,6 @@ fn every_broken_input_has_its_message() {
         (
             written(&[]),
             "nothing to probe: name a target, for example --target 192.0.2.1 or --target 192.0.2.1:443",
-        ),
-        (
-            target("example.com"),
-            "--target: `example.com` is a host name, which this version does not resolve: write its address",
-        ),
-        (
-            target("db-1:5432"),
-            "--target: `db-1:5432` is a host name, which this version does not resolve: write its address",
-        ),
-        (
-            target("1.2.3"),
-            "--target: `1.2.3` is not a target: write ADDRESS, ADDRESS:PORT, [v6] or [v6]:PORT, \
-             for example 192.0.2.1:443 or [2001:db8::1]:443",
-        ),
-        (
-            target(""),
-            "--target: `` is not a target: write ADDRESS, ADDRESS:PORT, [v6] or [v6]:PORT, \
-             for example 192.0.2.1:443 or [2001:db8::1]:443",
-        ),
-        (
-            target("[::1"),
-            "--target: `[::1` is not a target: write ADDRESS, ADDRESS:PORT, [v6] or [v6]:PORT, \
-             for example 192.0.2.1:443 or [2001:db8::1]:443",
-        ),
-        (
-            target("http://192.0.2.1/"),
-            "--target: `http://192.0.2.1/` is not a target: write ADDRESS, ADDRESS:PORT, [v6] or [v6]:PORT, \
-             for example 192.0.2.1:443 or [2001:db8::1]:443",
-        ),
-        (
-            target("192.0.2.1:0"),
-            "--target: `192.0.2.1:0` has no usable port: write a number from 1 to 65535 after the address",
-        ),
-        (
-            target("[2001:db8::1]:65536"),
-            "--target: `[2001:db8::1]:65536` has no usable port: write a number from 1 to 65535 after the address",
-        ),
-        (
-            target("192.0.2.1:+80"),
-            "--target: `192.0.2.1:+80` has no usable port: write a number from 1 to 65535 after the address",
-        ),
-        (
-            target("0.0.0.0"),
-            "--target: `0.0.0.0` is the unspecified address, which no host has: write the host's own address",
-        ),
-        (
-            target("[::]:80"),
-            "--target: `[::]:80` is the unspecified address, which no host has: write the host's own address",
-        ),
-        (target("224.0.0.1"), "--target: `224.0.0.1` is a multicast group: write one host's address"),
-        (target("ff02::1"), "--target: `ff02::1` is a multicast group: write one host's address"),
-        (
-            target("255.255.255.255"),
-            "--target: `255.255.255.255` is the broadcast address: write one host's address",
-        ),
-        (
-            target("::ffff:192.0.2.1"),
-            "--target: `::ffff:192.0.2.1` is an IPv4 address written as IPv6: write 192.0.2.1",
-        ),
-        (
-            target("fe80::1%eth0"),
-            "--target: `fe80::1%eth0` is a link-local address, which needs an interface and cannot be probed: \
-             write a global or unique local one",
-        ),
-        (
-            target("[fe80::1]:80"),
-            "--target: `[fe80::1]:80` is a link-local address, which needs an interface and cannot be probed: \
-             write a global or unique local one",
         ),
         (
             with(|w| w.interval = "1".into()),
