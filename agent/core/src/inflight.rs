@@ -33,6 +33,8 @@ pub(crate) struct Probe {
     pub(crate) cookie: u64,
     /// The sequence of an echo; zero for SYN.
     pub(crate) sequence: u64,
+    /// The interval as an echo's payload states it, in milliseconds.
+    pub(crate) period_ms: u32,
     pub(crate) timeout: Duration,
     pub(crate) state: State,
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::transmit::DELIVERY;
+use super::transmit::{DELIVERY, payload};
 use super::{Engine, Event};
 use crate::inflight::{Flight, Probe, ProbeId, State};
 use crate::outcome::{LateHint, Outcome, ProbeResult, Rtt, StampSource, Stray, Unreachable, Void};
@@ -73,7 +73,7 @@ impl Engine {
             return self.handle_reject(Reject::Unmatched);
         };
         let right_contents = match answer {
-            Answer::Echo(payload) => payload.epoch == epoch && payload.sequence == probe.sequence,
+            Answer::Echo(returned) => returned == payload(epoch, probe),
             Answer::Segment(_) => true,
         };
         if from != probe.to || !right_contents {

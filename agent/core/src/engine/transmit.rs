@@ -147,7 +147,7 @@ impl Engine {
         };
         let source_port = self.next_source_port(stream, channel);
         let destination_port = planned.stream.target.port.unwrap_or(0);
-        let (probe, key, cookie) = loop {
+        let (probe, key, payload) = loop {
             self.drawn += 1;
             let cookie = self.keyed.number(Domain::Cookie, self.drawn);
             let key = match channel.protocol {
@@ -163,23 +163,17 @@ impl Engine {
                 key,
                 cookie,
                 sequence,
+                period_ms: Payload::period_ms(planned.interval),
                 timeout: planned.timeout,
                 state: State::Sending,
             };
+            let payload = payload(self.identity.epoch, &probe);
             if let Some(id) = self.inflight.insert(probe) {
-                break (id, key, cookie);
+                break (id, key, payload);
             }
         };
         let (kind, flow) = match key {
             Key::Echo(_) => {
-                let payload = Payload {
-                    class: SizeClass::Normal,
-                    epoch: self.identity.epoch,
-                    sequence,
-                    cookie,
-                    period_ms: Payload::period_ms(planned.interval),
-                    heard: Heard::default(),
-                };
                 let id = self.identity.icmp_id;
                 (TransmitKind::Echo { id, payload, size: self.identity.size }, id)
             }
@@ -197,5 +191,17 @@ impl Engine {
         let Some(state) = self.streams.get(stream) else { return 0 };
         state.flow = (state.flow + 1) % ports.len();
         ports.get(state.flow).copied().unwrap_or(0)
+    }
+}
+
+/// What an echo probe carries: the answer must bring it back byte by byte.
+pub(super) fn payload(epoch: u64, probe: &Probe) -> Payload {
+    Payload {
+        class: SizeClass::Normal,
+        epoch,
+        sequence: probe.sequence,
+        cookie: probe.cookie,
+        period_ms: probe.period_ms,
+        heard: Heard::default(),
     }
 }

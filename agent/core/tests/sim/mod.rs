@@ -15,6 +15,7 @@ use podsonar_core::outcome::{Outcome, ProbeResult, Rtt, SendError, StampSource, 
 use podsonar_core::target::{Planned, Stream, StreamId};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
 use podsonar_core::wire::answer::{Answer, Key};
+use podsonar_core::wire::payload::{Heard, Payload};
 use podsonar_core::wire::{Channel, tcp};
 
 pub(crate) use scenario::Scenario;
@@ -305,13 +306,15 @@ impl World {
     fn forge(&mut self, from: IpAddr, answer: Answer, probe: (StreamId, Instant)) {
         let other: IpAddr = [192, 0, 2, 9].into();
         let wrong = match answer {
-            Answer::Echo(payload) => [
+            Answer::Echo(payload) => vec![
                 (other, answer),
-                (from, Answer::Echo(podsonar_core::wire::payload::Payload { epoch: 1, ..payload })),
-                (from, Answer::Echo(podsonar_core::wire::payload::Payload { cookie: 1, ..payload })),
-                (from, Answer::Echo(podsonar_core::wire::payload::Payload { sequence: 0, ..payload })),
+                (from, Answer::Echo(Payload { epoch: 1, ..payload })),
+                (from, Answer::Echo(Payload { cookie: 1, ..payload })),
+                (from, Answer::Echo(Payload { sequence: 0, ..payload })),
+                (from, Answer::Echo(Payload { period_ms: payload.period_ms ^ 1, ..payload })),
+                (from, Answer::Echo(Payload { heard: Heard { highest: 1, count: 1 }, ..payload })),
             ],
-            Answer::Segment(segment) => [
+            Answer::Segment(segment) => vec![
                 (other, answer),
                 (from, Answer::Segment(tcp::Answer { sequence: segment.sequence ^ 1, ..segment })),
                 (from, Answer::Segment(tcp::Answer { source_port: 1, ..segment })),
