@@ -1,0 +1,88 @@
+# What a person and CI run. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/podsonar
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+CARGO := cargo --locked
+PORT ?= 19988
+FUZZ_SECONDS ?= 10
+BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
+
+# Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
+export RUSTDOCFLAGS := -D warnings
+
+.PHONY: help run test packages fmt clippy doc purity deny advisories unit fuzz promtool build \
+  bench bench-accuracy bench-cost bench-loss bench-spacing bench-scrape clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
+
+run: packages ## Probe loopback and a server behind a faulty link, and serve /metrics (Ctrl-C ends it)
+	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
+	@echo "podsonar probes 127.0.0.1, [::1] and 10.0.0.2 (a server behind 1 ms of delay each way and 0.5 % loss, in namespaces)."
+	@echo "Look at it:  curl -s localhost:$(PORT)/metrics | grep rtt      http://localhost:$(PORT)/      Ctrl-C ends it."
+	@$(TARGET)/release/podsonar-lab demo --publish $(PORT) -- $(TARGET)/release/podsonar run --listen '[::]:$(PORT)' --source demo \
+	  --target 127.0.0.1 --target '127.0.0.1:$(PORT)' --target 127.0.0.1:9 --target '[::1]' --target 10.0.0.2:80 --target '[fd00::2]:80'
+
+test: packages fmt clippy doc purity deny unit promtool fuzz ## Every check that needs no cluster
+
+packages: ## Install the Debian packages that the lab uses, if any is missing
+	@missing=$$(grep -v '^#' tests/packages.txt | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
+	if [ -n "$$missing" ]; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
+
+fmt: ## The formatting is rustfmt's
+	cargo fmt --all --check
+
+clippy: ## No warning in any crate
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+
+doc: ## Documentation without warnings
+	$(CARGO) doc --quiet --workspace --no-deps
+
+purity: ## The core depends on nothing that touches the world
+	.ci/purity
+
+deny: $(DENY) ## Licences, bans and sources of all dependencies
+	$(DENY) --log-level error check licenses bans sources
+
+advisories: $(DENY) ## Known vulnerabilities (needs the advisory database from the internet)
+	$(DENY) check advisories
+
+$(DENY):
+	cargo install --quiet --locked --debug cargo-deny --version $(DENY_VERSION) --root $(CACHE)/cargo-deny-$(DENY_VERSION)
+
+build: # The agent as the tests of the lab run it
+	$(CARGO) build --quiet --release --package podsonar
+
+unit: build ## All tests of all crates, real packets included (needs root)
+	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --workspace
+
+promtool: ## The golden scrape is clean by Prometheus' own linter
+	tests/tools/promtool.sh check metrics < agent/tests/golden/scrape.txt
+
+fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
+	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
+
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape ## All benchmarks, whole; they write BENCHMARKS.md
+
+bench-accuracy: build ## How far reported round trips are from the wire's
+	$(BENCH) accuracy --write
+
+bench-cost: build ## CPU per probe and memory, beside the limit
+	$(BENCH) cost --write
+
+bench-loss: build ## Losses reported against losses on the wire
+	$(BENCH) loss --write
+
+bench-spacing: build ## How evenly probes leave
+	$(BENCH) spacing --write
+
+bench-scrape: build ## CPU per scrape
+	$(BENCH) scrape --write
+
+clean: ## Remove what was built
+	cargo clean
