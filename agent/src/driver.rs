@@ -211,7 +211,8 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
     fn receive(&mut self) {
         let drain_began = self.clocks.mono();
         for lane in &mut self.lanes {
-            lane.emptied = drain(&mut self.sockets, lane.channel, &self.settings, &mut self.stamps, &mut self.inbox);
+            lane.emptied =
+                drain(&mut self.sockets, lane.channel, &self.settings, &mut self.stamps, &mut self.inbox);
         }
         let reading = self.clocks.read();
         self.engine.handle_clock(reading);
@@ -319,10 +320,10 @@ fn drain(
     inbox: &mut Vec<Inbound>,
 ) -> bool {
     let drained = sockets.receive(channel, &mut |received| match received {
-        Received::Packet { from, bytes, stamp } => inbox.push(match answer::decode(channel, settings.icmp_id, bytes) {
-            Ok(answer) => Inbound::Answer(from, answer, stamp),
-            Err(reject) => Inbound::Reject(reject),
-        }),
+        Received::Packet { from, bytes, stamp } => {
+            let decoded = answer::decode(channel, settings.icmp_id, bytes);
+            inbox.push(decoded.map_or_else(Inbound::Reject, |answer| Inbound::Answer(from, answer, stamp)));
+        }
         Received::Transmitted { frame, stamp, source } => {
             if let Ok(key) = answer::decode_sent(channel, settings.icmp_id, settings.size, frame) {
                 stamps.push((key, stamp, source));
@@ -330,12 +331,13 @@ fn drain(
         }
         Received::Error { to, quote, kind, code } => {
             if let Some(reason) = icmp::unreachable(channel.family, kind, code) {
-                inbox.push(match answer::decode_quote(channel, settings.icmp_id, quote) {
-                    Ok(key) => Inbound::Unreachable(to, key, reason),
-                    Err(reject) => Inbound::Reject(reject),
-                });
+                let decoded = answer::decode_quote(channel, settings.icmp_id, quote);
+                inbox.push(decoded.map_or_else(Inbound::Reject, |key| Inbound::Unreachable(to, key, reason)));
             }
         }
     });
     drained == Drained::Completely
 }
+
+#[cfg(test)]
+mod tests;

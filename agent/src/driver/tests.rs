@@ -1,0 +1,471 @@
+//! The driver on fake sockets and on clocks that people set, so that no machine's clock is ever touched.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use podsonar_core::engine::{Identity, Secret};
+use podsonar_core::target::{Family, Kind, Protocol, Stream, Target};
+use podsonar_core::time::ClockReading;
+use serde_json::Value;
+
+use super::*;
+use crate::ledger::RETAIN;
+use crate::metrics::state::{Facts, Metrics};
+use crate::record;
+
+const MILLISECOND: u64 = 1_000_000;
+const HOUR: i64 = 3_600_000 * MILLISECOND.cast_signed();
+const ICMP_ID: u16 = 77;
+const ETHERNET_AND_IP: usize = 14 + 40;
+
+#[test]
+fn a_quiet_network_is_observed_to_the_nanosecond() {
+    let results = World::new(&["fd00::1"], 80).run(5_000);
+    assert_eq!(count(&results, "reply"), 5);
+    assert_eq!(results.len(), 5);
+    assert!(
+        results.iter().all(|line| line["rtt_ns"] == 300 * MILLISECOND && line["stamp"]["tx"] == "software")
+    );
+}
+
+#[test]
+fn a_clock_set_by_an_hour_makes_no_latency_and_no_loss() {
+    for step in [HOUR, -HOUR] {
+        let mut world = World::new(&["fd00::1", "fd00::2", "fd00::3", "fd00::4", "fd00::5"], 80);
+        world.at(2_100, move |net| net.offset += step);
+        let results = world.run(5_000);
+        assert_eq!(count(&results, "reply"), results.len(), "{step}");
+        let unmeasured = results.iter().filter(|line| line["rtt_ns"].is_null()).count();
+        assert!(
+            (1..=5).contains(&unmeasured),
+            "{unmeasured} of {} flew while the clock was set",
+            results.len()
+        );
+        assert!(results.iter().all(|line| line["rtt_ns"].is_null() || line["rtt_ns"] == 300 * MILLISECOND));
+    }
+}
+
+#[test]
+fn a_clock_set_between_arrival_and_drain_is_noticed_before_the_stamps_are_believed() {
+    let mut world = World::new(&["fd00::1"], 80);
+    world.net.borrow_mut().step_while_draining = Some(HOUR);
+    let results = world.run(1_500);
+    assert_eq!(count(&results, "reply"), results.len());
+    assert!(results.iter().all(|line| line["rtt_ns"].is_null() || line["rtt_ns"] == 300 * MILLISECOND));
+    assert!(results.iter().any(|line| line["rtt_ns"].is_null()));
+}
+
+#[test]
+fn a_suspend_makes_no_latency_and_no_loss() {
+    let mut world = World::new(&["fd00::1", "fd00::2", "fd00::3", "fd00::4", "fd00::5"], 80);
+    world.at(2_100, |net| {
+        net.offset += HOUR;
+        net.suspended += HOUR.cast_unsigned();
+    });
+    let results = world.run(5_000);
+    assert_eq!(count(&results, "reply"), results.len());
+    assert!(results.iter().all(|line| line["rtt_ns"].is_null() || line["rtt_ns"] == 300 * MILLISECOND));
+}
+
+#[test]
+fn an_agent_that_stood_still_loses_nothing_and_skips_what_it_missed() {
+    let mut world = World::new(&["fd00::1", "fd00::2", "fd00::3"], 80);
+    world.at(2_000, |net| net.now += 2_500 * MILLISECOND);
+    let results = world.run(7_000);
+    assert_eq!(count(&results, "lost"), 0);
+    assert!((6..=8).contains(&count(&results, "skipped")), "{}", count(&results, "skipped"));
+    assert_eq!(count(&results, "reply") + count(&results, "skipped"), results.len());
+    assert_eq!(results.len(), 21);
+    let answered = results.iter().filter(|line| line["result"] == "reply");
+    assert!(answered.into_iter().all(|line| line["rtt_ns"] == 300 * MILLISECOND));
+}
+
+#[test]
+fn silence_is_loss_but_not_while_our_own_socket_drops() {
+    let mut world = World::new(&["fd00::1"], 80);
+    world.net.borrow_mut().silent = true;
+    world.at(3_000, |net| net.drops += 1);
+    let results = world.run(8_000);
+    assert_eq!(count(&results, "unknown"), 1);
+    assert_eq!(count(&results, "lost"), results.len() - 1);
+}
+
+#[test]
+fn a_drain_that_was_cut_short_proves_no_loss() {
+    let mut world = World::new(&["fd00::1"], 80);
+    world.net.borrow_mut().silent = true;
+    world.net.borrow_mut().flooded = true;
+    let results = world.run(4_000);
+    assert_eq!(count(&results, "lost"), 0);
+    assert!(count(&results, "unknown") >= 3);
+}
+
+#[test]
+fn a_refused_packet_is_not_sent_and_takes_no_sequence() {
+    let mut world = World::new(&["fd00::1", "fd00::2"], 80);
+    world.at(1_000, |net| net.refuse = Some("fd00::1".parse().unwrap()));
+    world.at(3_000, |net| net.refuse = None);
+    let results = world.run(6_000);
+    assert_eq!(count(&results, "not_sent"), 2);
+    let refused = results.iter().find(|line| line["result"] == "not_sent").unwrap();
+    assert_eq!(
+        (&refused["address"], &refused["reason"]),
+        (&Value::from("fd00::1"), &Value::from("firewall"))
+    );
+    assert!(refused["sent_ns"].is_null());
+    for (address, sequences) in [("fd00::1", 1..=4), ("fd00::2", 1..=6)] {
+        let seen: Vec<u64> = results
+            .iter()
+            .filter(|line| line["address"] == address && line["result"] == "reply")
+            .map(|line| line["sequence"].as_u64().unwrap())
+            .collect();
+        assert_eq!(seen, sequences.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn two_targets_with_one_address_share_its_sequence() {
+    // With and without a port: two streams of ICMP to one address, often due in the same tick.
+    let address: IpAddr = "fd00::1".parse().unwrap();
+    let mut planned: Vec<_> =
+        (0..20).map(|number| icmp_stream(&format!("name {number}"), address, 80)).collect();
+    planned.sort_by_key(|plan| plan.stream.target.written.to_string());
+    let mut world = World::with(&planned);
+    let results = world.run(2_000);
+    let mut seen: Vec<u64> = results.iter().map(|line| line["sequence"].as_u64().unwrap()).collect();
+    seen.sort_unstable();
+    assert!((36..=40).contains(&seen.len()), "{}", seen.len());
+    assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
+    assert_eq!(count(&results, "reply"), seen.len());
+}
+
+#[test]
+fn syns_are_answered_and_resets_count_as_reachable() {
+    for (reset, label) in [(false, "reply"), (true, "reset")] {
+        let address = "fd00::1".parse().unwrap();
+        let mut plan = icmp_stream("[fd00::1]:80", address, 80);
+        plan.stream.protocol = Protocol::Tcp;
+        let mut world = World::with(&[plan]);
+        world.net.borrow_mut().reset = reset;
+        let results = world.run(3_000);
+        assert_eq!((count(&results, label), results.len()), (3, 3));
+        assert!(results.iter().all(|line| line["rtt_ns"] == 300 * MILLISECOND));
+        let ports: Vec<_> = results.iter().map(|line| line["source_port"].as_u64().unwrap()).collect();
+        assert!(ports.windows(2).all(|pair| pair[0] != pair[1]), "flows take turns: {ports:?}");
+    }
+}
+
+#[test]
+fn without_transmit_stamps_replies_count_unobserved_and_the_scheduler_is_asked() {
+    let mut world = World::new(&["fd00::1"], 80);
+    world.net.borrow_mut().tx_stamps = false;
+    let results = world.run(40_000);
+    assert_eq!(count(&results, "reply"), 40);
+    assert_eq!(world.net.borrow().sched_requests, 1);
+    let (user, sched) =
+        (|line: &&Value| line["stamp"]["tx"] == "user", |line: &&Value| line["stamp"]["tx"] == "sched");
+    assert_eq!(results.iter().filter(user).count(), 32);
+    assert_eq!(results.iter().filter(sched).count(), 8);
+}
+
+#[test]
+fn a_channel_without_a_socket_is_not_sent() {
+    let address = "10.0.0.1".parse().unwrap();
+    let mut world = World::with(&[icmp_stream("10.0.0.1", address, 80)]);
+    let results = world.run(3_000);
+    assert_eq!(count(&results, "not_sent"), 3);
+    assert_eq!(results[0]["reason"], "no_socket");
+}
+
+#[test]
+fn what_is_in_flight_at_the_end_is_discarded() {
+    let mut world = World::new(&["fd00::1"], 80);
+    world.net.borrow_mut().silent = true;
+    world.run_until(1_000);
+    world.driver.probe(&[]);
+    let results = world.results();
+    assert_eq!(results.len(), 1);
+    assert_eq!(count(&results, "discarded"), 1);
+}
+
+/// A driver, its fake network, and where its results go.
+struct World {
+    driver: Driver<Net, Net>,
+    net: Net,
+    actions: Vec<(u64, Action)>,
+    writer: Option<record::Writer>,
+    path: std::path::PathBuf,
+}
+
+/// Something that happens to the network.
+type Action = Box<dyn FnOnce(&mut State)>;
+
+/// Sockets and clocks in one: the same packets and the same time for both.
+#[derive(Debug, Clone)]
+struct Net(Rc<RefCell<State>>);
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
+struct State {
+    now: u64,
+    offset: i64,
+    suspended: u64,
+    step_while_draining: Option<i64>,
+    silent: bool,
+    reset: bool,
+    flooded: bool,
+    refuse: Option<IpAddr>,
+    tx_stamps: bool,
+    sched_requests: u32,
+    drops: u64,
+    packets: VecDeque<Flying>,
+    frames: Vec<(Channel, Vec<u8>, WallTime)>,
+}
+
+/// An answer on its way, stamped when it arrives.
+#[derive(Debug)]
+struct Flying {
+    at: u64,
+    channel: Channel,
+    from: IpAddr,
+    bytes: Vec<u8>,
+    stamp: Option<WallTime>,
+}
+
+impl World {
+    fn new(addresses: &[&str], port: u16) -> Self {
+        let planned: Vec<_> =
+            addresses.iter().map(|text| icmp_stream(text, text.parse().unwrap(), port)).collect();
+        Self::with(&planned)
+    }
+
+    fn with(planned: &[Planned]) -> Self {
+        let net = Net(Rc::new(RefCell::new(State {
+            now: 100_000 * MILLISECOND,
+            offset: 1_700_000_000_000_000_000,
+            suspended: 0,
+            step_while_draining: None,
+            silent: false,
+            reset: false,
+            flooded: false,
+            refuse: None,
+            tx_stamps: true,
+            sched_requests: 0,
+            drops: 0,
+            packets: VecDeque::new(),
+            frames: Vec::new(),
+        })));
+        let clock = net.clone().read();
+        let facts =
+            Facts { source: "s".into(), zone: String::new(), version: "0", receive_buffers: [None; 4] };
+        let metrics = Arc::new(Metrics::new(facts, clock.wall));
+        let path = std::env::temp_dir().join(format!(
+            "podsonar-driver-{}-{:?}.jsonl",
+            std::process::id(),
+            thread::current().id()
+        ));
+        let file = File::create(&path).unwrap();
+        let (recorder, writer) = record::start(file, ICMP_ID, Arc::clone(&metrics)).unwrap();
+        let identity = Identity {
+            source: "s".into(),
+            epoch: 3,
+            key: Secret([1; 16]),
+            icmp_id: ICMP_ID,
+            source_ports_v4: vec![],
+            source_ports_v6: vec![40_000, 40_001, 40_002],
+            size: 56,
+            max_pps: 20_000,
+        };
+        let channels =
+            [Protocol::Icmp, Protocol::Tcp].map(|protocol| Channel { protocol, family: Family::V6 }).to_vec();
+        let mut driver = Driver::new(
+            Engine::new(identity, clock),
+            net.clone(),
+            net.clone(),
+            Ledger::new(metrics, Some(recorder), RETAIN, clock),
+            Settings { channels, icmp_id: ICMP_ID, size: 56 },
+        );
+        driver.probe(planned);
+        Self { driver, net, actions: Vec::new(), writer: Some(writer), path }
+    }
+
+    /// Does something to the network this many milliseconds after the start.
+    fn at(&mut self, millis: u64, action: impl FnOnce(&mut State) + 'static) {
+        self.actions.push((100_000 + millis, Box::new(action)));
+    }
+
+    /// Probes for `millis`, waits for the last answers, and returns the record.
+    fn run(&mut self, millis: u64) -> Vec<Value> {
+        self.run_until(millis);
+        let end = self.net.borrow().now + 1_200 * MILLISECOND;
+        while self.driver.engine.in_flight() > 0 && self.net.borrow().now < end {
+            self.driver.receive();
+            self.driver.report();
+            self.net.borrow_mut().now += 10 * MILLISECOND;
+        }
+        self.driver.engine.set_streams(self.driver.engine.clock().mono.back(Duration::from_hours(1)), &[]);
+        self.driver.report();
+        self.results()
+    }
+
+    fn run_until(&mut self, millis: u64) {
+        let end = (100_000 + millis) * MILLISECOND;
+        self.actions.sort_by_key(|(at, _)| *at);
+        while self.net.borrow().now < end {
+            let next = self.driver.tick().map_or(end, Instant::as_nanos).min(end);
+            let mut state = self.net.borrow_mut();
+            state.now = next.max(state.now + 1);
+            let due = self.actions.iter().take_while(|(at, _)| at * MILLISECOND <= state.now).count();
+            for (_, action) in self.actions.drain(..due) {
+                state.stamp_arrivals();
+                action(&mut state);
+            }
+        }
+    }
+
+    /// Ends the record and reads it.
+    fn results(&mut self) -> Vec<Value> {
+        let clock = self.net.clone().read();
+        let facts =
+            Facts { source: "s".into(), zone: String::new(), version: "0", receive_buffers: [None; 4] };
+        let metrics = Arc::new(Metrics::new(facts, clock.wall));
+        self.driver.ledger = Ledger::new(metrics, None, RETAIN, clock);
+        self.writer.take().unwrap().finish().unwrap();
+        let text = fs::read_to_string(&self.path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Left behind only if the test could not even create it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Net {
+    fn borrow(&self) -> std::cell::Ref<'_, State> {
+        self.0.borrow()
+    }
+
+    fn borrow_mut(&self) -> std::cell::RefMut<'_, State> {
+        self.0.borrow_mut()
+    }
+}
+
+impl State {
+    fn wall(&self, at: u64) -> WallTime {
+        WallTime::from_nanos(at.cast_signed() + self.offset)
+    }
+
+    /// Packets carry the wall clock of their arrival, whatever is set later.
+    fn stamp_arrivals(&mut self) {
+        let (now, offset) = (self.now, self.offset);
+        for packet in self.packets.iter_mut().filter(|packet| packet.at <= now && packet.stamp.is_none()) {
+            packet.stamp = Some(WallTime::from_nanos(packet.at.cast_signed() + offset));
+        }
+    }
+
+    /// What the host at the other end makes of a packet.
+    fn answer(&self, protocol: Protocol, request: &[u8]) -> Vec<u8> {
+        match protocol {
+            Protocol::Icmp => [&[129], &request[1..]].concat(),
+            Protocol::Tcp => {
+                let sequence = u32::from_be_bytes(request[4..8].try_into().unwrap()).wrapping_add(1);
+                let flags = if self.reset { 0x14 } else { 0x12 };
+                let mut segment =
+                    [&request[2..4], &request[0..2], &[0; 4], &sequence.to_be_bytes()[..]].concat();
+                segment.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
+                segment
+            }
+        }
+    }
+}
+
+impl Clocks for Net {
+    fn mono(&mut self) -> Instant {
+        Instant::from_nanos(self.borrow().now)
+    }
+
+    fn read(&mut self) -> ClockReading {
+        let state = self.borrow();
+        ClockReading {
+            mono: Instant::from_nanos(state.now),
+            wall: state.wall(state.now),
+            suspended: Duration::from_nanos(state.suspended),
+            uncertainty: Duration::from_nanos(50),
+        }
+    }
+}
+
+impl Sockets for Net {
+    fn send(&mut self, channel: Channel, packets: &Batch, results: &mut Vec<Result<(), SendError>>) {
+        let mut state = self.borrow_mut();
+        for packet in packets.iter() {
+            if state.refuse == Some(packet.to) {
+                results.push(Err(SendError::Firewall));
+                continue;
+            }
+            results.push(Ok(()));
+            if channel.family == Family::V6 && (state.tx_stamps || state.sched_requests > 0) {
+                let frame = [&[0; ETHERNET_AND_IP], packet.bytes].concat();
+                let stamp = state.wall(state.now);
+                state.frames.push((channel, frame, stamp));
+            }
+            if !state.silent {
+                let bytes = state.answer(channel.protocol, packet.bytes);
+                let at = state.now + 300 * MILLISECOND;
+                state.packets.push_back(Flying { at, channel, from: packet.to, bytes, stamp: None });
+            }
+        }
+    }
+
+    fn receive(&mut self, channel: Channel, each: &mut dyn FnMut(Received<'_>)) -> Drained {
+        let mut state = self.borrow_mut();
+        state.stamp_arrivals();
+        let now = state.now;
+        let (arrived, flying) = state
+            .packets
+            .drain(..)
+            .partition::<VecDeque<_>, _>(|packet| packet.at <= now && packet.channel == channel);
+        state.packets = flying;
+        for Flying { from, bytes, stamp, .. } in &arrived {
+            each(Received::Packet { from: *from, bytes, stamp: *stamp });
+        }
+        if !arrived.is_empty()
+            && let Some(step) = state.step_while_draining.take()
+        {
+            // Too late for the packets above, too early for the reading that follows.
+            state.offset += step;
+        }
+        let source = if state.tx_stamps { StampSource::Software } else { StampSource::Sched };
+        for (_, frame, stamp) in state.frames.extract_if(.., |(sent_on, _, _)| *sent_on == channel) {
+            each(Received::Transmitted { frame: &frame, stamp, source });
+        }
+        if state.flooded { Drained::Partly } else { Drained::Completely }
+    }
+
+    fn drops(&mut self, _: Channel) -> u64 {
+        self.borrow().drops
+    }
+
+    fn request_sched_stamps(&mut self, _: Channel) {
+        self.borrow_mut().sched_requests += 1;
+    }
+}
+
+fn icmp_stream(written: &str, address: IpAddr, port: u16) -> Planned {
+    let target = Arc::new(Target { written: written.into(), address, port: Some(port), kind: Kind::Fixed });
+    Planned {
+        stream: Stream { target, protocol: Protocol::Icmp },
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(800),
+    }
+}
+
+fn count(results: &[Value], result: &str) -> usize {
+    results.iter().filter(|line| line["result"] == result).count()
+}
