@@ -74,6 +74,11 @@ impl Inbox {
         Ok(self.written.len())
     }
 
+    /// The longest packet that is received whole, in bytes.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
     /// How many packets one [`fill`](Self::fill) can bring.
     pub(crate) fn capacity(&self) -> usize {
         self.names.len()

@@ -37,7 +37,8 @@ pub trait Sockets {
     /// the transmit stamp of its probe, which was queued before the packet left, is seen in the same drain.
     fn receive(&mut self, channel: Channel, each: &mut dyn FnMut(Received<'_>)) -> Drained;
 
-    /// How many packets this channel's socket has dropped since it was opened (`SO_MEMINFO`, `sock_diag(7)`).
+    /// How many packets this channel's socket has dropped since it was opened, while its buffer may have been full
+    /// (`SO_MEMINFO`, `sock_diag(7)`). To be called after each [`receive`](Self::receive).
     ///
     /// While the buffer is full that includes packets which the filter would have refused; over IPv6 it always
     /// includes packets to this host with a wrong checksum, which the kernel refuses before the filter.

@@ -111,7 +111,7 @@ impl Sockets for RawSockets {
 
     fn receive(&mut self, channel: Channel, each: &mut dyn FnMut(Received<'_>)) -> Drained {
         let Self { sockets, inbox, .. } = self;
-        let socket = sockets.get(channel.index()).and_then(Option::as_ref);
+        let socket = sockets.get_mut(channel.index()).and_then(Option::as_mut);
         socket.map_or(Drained::Completely, |socket| socket.receive(inbox, each))
     }
 

@@ -1,5 +1,6 @@
 //! One raw socket: what it sends, and what waits in its two queues.
 
+mod drops;
 mod options;
 
 use std::io;
@@ -16,6 +17,8 @@ use crate::outbox::Outbox;
 use crate::routes::Sources;
 use crate::settings::{OpenError, Settings};
 use crate::{Batch, Drained, Received, sys};
+
+use drops::DropCounter;
 
 /// One drain makes at most this many system calls for each queue: 16,384 small packets, which are 0.8 s of replies
 /// to 20,000 probes a second and take some 10 ms.
@@ -36,13 +39,6 @@ pub(crate) struct RawSocket {
     sources: Option<Sources>,
 }
 
-/// A 32-bit counter of the kernel, carried on in 64 bits from where it stood at first.
-#[derive(Debug)]
-struct DropCounter {
-    last: u32,
-    total: u64,
-}
-
 impl RawSocket {
     /// Opens the channel's socket. `ports` are the source ports of TCP.
     ///
@@ -53,12 +49,12 @@ impl RawSocket {
         let socket = options::open(channel, settings, ports)?;
         // Without stamps the agent still works, by its own clock, and says so for each probe.
         let stamps = options::request_stamps(&socket, options::STAMPS).is_ok();
-        let last = sys::drops(socket.as_fd()).map_err(failed("drop counter (SO_MEMINFO)"))?;
+        let memory = sys::memory(socket.as_fd()).map_err(failed("drop counter (SO_MEMINFO)"))?;
         let sources = match (channel.protocol, channel.family) {
             (Protocol::Tcp, Family::V4) => Some(Sources::open().map_err(failed("route lookup"))?),
             _ => None,
         };
-        Ok(Self { socket, stamps, drops: DropCounter { last, total: 0 }, sources })
+        Ok(Self { socket, stamps, drops: DropCounter::new(&memory), sources })
     }
 
     /// Whether the kernel accepted the request for stamps.
@@ -117,26 +113,33 @@ impl RawSocket {
     }
 
     /// Drains the data queue, then the error queue.
-    pub(crate) fn receive(&self, inbox: &mut Inbox, each: &mut dyn FnMut(Received<'_>)) -> Drained {
+    pub(crate) fn receive(&mut self, inbox: &mut Inbox, each: &mut dyn FnMut(Received<'_>)) -> Drained {
+        if let Ok(memory) = sys::memory(self.socket.as_fd()) {
+            self.drops.drain_begins(&memory);
+        }
+        let mut packets = 0;
         let data = self.drain(inbox, Queue::Data, &mut |arrival| {
+            packets += 1;
             if let Some(from) = arrival.address {
                 each(Received::Packet { from, bytes: arrival.bytes, stamp: arrival.control.stamp });
             }
         });
         let errors = self.drain(inbox, Queue::Errors, &mut |arrival| {
+            packets += 1;
             if let Some(received) = queued_error(arrival) {
                 each(received);
             }
         });
+        self.drops.drained(packets, inbox.room());
         if data == Drained::Completely { errors } else { Drained::Partly }
     }
 
-    /// How many packets were dropped since the socket was opened.
+    /// How many packets were dropped, since the socket was opened, while its buffer may have been full.
     pub(crate) fn drops(&mut self) -> u64 {
-        if let Ok(now) = sys::drops(self.socket.as_fd()) {
-            self.drops.advance(now);
+        if let Ok(memory) = sys::memory(self.socket.as_fd()) {
+            self.drops.count(&memory);
         }
-        self.drops.total
+        self.drops.total()
     }
 
     fn drain(&self, inbox: &mut Inbox, queue: Queue, each: &mut dyn FnMut(Arrival<'_>)) -> Drained {
@@ -186,28 +189,12 @@ fn queued_error(arrival: Arrival<'_>) -> Option<Received<'_>> {
     }
 }
 
-impl DropCounter {
-    fn advance(&mut self, now: u32) {
-        self.total += u64::from(now.wrapping_sub(self.last));
-        self.last = now;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use podsonar_core::time::WallTime;
 
     use super::*;
     use crate::control::{Control, ExtendedError};
-
-    #[test]
-    fn the_drop_counter_survives_the_kernels_wrap() {
-        let mut drops = DropCounter { last: u32::MAX - 1, total: 0 };
-        drops.advance(u32::MAX);
-        drops.advance(3);
-        drops.advance(3);
-        assert_eq!(drops.total, 5);
-    }
 
     #[test]
     fn stamps_and_icmp_errors_are_told_apart_and_the_rest_ignored() {

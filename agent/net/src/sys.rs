@@ -164,11 +164,22 @@ pub(crate) fn set_option(
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// How many packets the socket has dropped, modulo 2³² (`SO_MEMINFO`, `sock_diag(7)`).
+/// What a socket's receive queue holds, may hold, and has dropped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Bytes that wait, by the kernel's accounting.
+    pub(crate) queued: u32,
+    /// Bytes that may wait.
+    pub(crate) room: u32,
+    /// Packets dropped, modulo 2³².
+    pub(crate) dropped: u32,
+}
+
+/// Reads `SO_MEMINFO` (`sock_diag(7)`).
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+pub(crate) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     const SO_MEMINFO: libc::c_int = 55;
     let mut info = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
     let mut length = size_of_val(&info) as libc::socklen_t;
@@ -182,8 +193,9 @@ pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    let [.., drops] = info;
-    if result == 0 { Ok(drops) } else { Err(io::Error::last_os_error()) }
+    // SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_RCVBUF, …, SK_MEMINFO_DROPS
+    let [queued, room, .., dropped] = info;
+    if result == 0 { Ok(Memory { queued, room, dropped }) } else { Err(io::Error::last_os_error()) }
 }
 
 const EMPTY: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };

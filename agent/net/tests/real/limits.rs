@@ -1,6 +1,9 @@
 //! Buffers, drops and floods.
 
+use std::net::{Ipv6Addr, SocketAddr};
+
 use podsonar_net::{Batch, Drained, RawSockets, Sockets};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::host::on_a_host;
 use crate::traffic::*;
@@ -18,6 +21,30 @@ fn a_full_buffer_is_counted_as_drops() {
         let dropped = sockets.drops(ICMP4);
         assert!(kept > 0 && dropped > 0, "kept {kept}, dropped {dropped}");
         assert!(dropped + kept >= 640, "kept {kept}, dropped {dropped}");
+    });
+}
+
+#[test]
+fn damaged_packets_are_not_dropped_answers() {
+    on_a_host(|| {
+        let mut sockets = open(&[ICMP6]);
+        // An echo reply to us with a wrong checksum: the kernel refuses it and raises the socket's own counter.
+        let mut packet = vec![0; 40 + 64];
+        packet[0] = 0x60;
+        packet[5] = 64;
+        packet[6] = 58;
+        packet[7] = 64;
+        packet[23] = 1;
+        packet[39] = 1;
+        packet[40] = 129;
+        packet[44..46].copy_from_slice(&ID.to_be_bytes());
+        let forger = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW))).unwrap();
+        let to = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        for _ in 0..5 {
+            forger.send_to(&packet, &to.into()).unwrap();
+        }
+        assert_eq!(drain(&mut sockets, ICMP6), []);
+        assert_eq!(sockets.drops(ICMP6), 0);
     });
 }
 
