@@ -35,11 +35,14 @@
 //! | [`clock`] | clocks and deadlines |
 //! | [`sys`] | the only unsafe code |
 //!
+//! `podsonar-lab demo -- PROGRAM` runs a program in such a world, for a person to watch.
+//!
 //! # How nothing is left behind
 //! A [`Lab`] starts one process as init of a new process-id namespace; it lives until its standard input ends, which
 //! the kernel sees to when this process dies, however it dies. With the init the kernel kills everything in the
 //! namespace. Network and mount namespaces are held by file descriptors of this process and by processes of the lab,
-//! so they go too, with their interfaces, routes and rules. Nothing is given a name under `/run/netns`.
+//! so they go too, with their interfaces, routes and rules. Nothing is given a name under `/run/netns`. Only a
+//! [`cgroup`] is not in a namespace: one whose owner was killed is removed when the next lab starts.
 //!
 //! # Privileges
 //! The lab needs root. Where something is missing the calls fail with what and why; no test passes silently.

@@ -107,11 +107,15 @@ impl<'a> Forwarder<'a> {
 
     pub(super) fn run(mut self) {
         let mut buffer = vec![0; LARGEST];
+        let mut is_idle = true;
         while !self.shared.stopping.load(Ordering::Acquire) {
-            self.wait();
+            // After a full batch there may be more to read, or nothing that would ever end a wait.
+            if is_idle {
+                self.wait();
+            }
             // Nothing to read means that it was not this event that ended the waiting.
             let _ = self.shared.wake.read();
-            let mut is_idle = true;
+            is_idle = true;
             for way in [Way::There, Way::Back] {
                 is_idle &= self.take(way, &mut buffer) < BATCH;
                 self.deliver();
