@@ -9,8 +9,14 @@ use std::net::IpAddr;
 /// The sequences of all destinations.
 #[derive(Debug, Default)]
 pub(crate) struct Sequences {
-    destinations: HashMap<IpAddr, Destination>,
+    destinations: Vec<Destination>,
+    by_address: HashMap<IpAddr, DestinationId>,
+    free: Vec<DestinationId>,
 }
+
+/// Names a destination while a stream sends there: the sequence of a probe is found without hashing an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DestinationId(u32);
 
 #[derive(Debug, Default)]
 struct Destination {
@@ -24,36 +30,48 @@ struct Destination {
 
 impl Sequences {
     /// A stream sends there from now on.
-    pub(crate) fn join(&mut self, to: IpAddr) {
-        self.destinations.entry(to).or_default().streams += 1;
+    pub(crate) fn join(&mut self, to: IpAddr) -> DestinationId {
+        let Self { destinations, by_address, free } = self;
+        let id = *by_address.entry(to).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                destinations.push(Destination::default());
+                DestinationId((destinations.len() - 1) as u32)
+            })
+        });
+        if let Some(destination) = self.get(id) {
+            destination.streams += 1;
+        }
+        id
     }
 
     /// A stream sends there no more. The last one takes the destination along.
-    pub(crate) fn leave(&mut self, to: IpAddr) {
-        if let Some(destination) = self.destinations.get_mut(&to) {
-            destination.streams -= 1;
-            if destination.streams == 0 {
-                self.destinations.remove(&to);
-            }
+    pub(crate) fn leave(&mut self, to: IpAddr, id: DestinationId) {
+        let Some(destination) = self.get(id) else { return };
+        destination.streams = destination.streams.saturating_sub(1);
+        if destination.streams == 0 {
+            *destination = Destination::default();
+            self.by_address.remove(&to);
+            self.free.push(id);
         }
     }
 
     /// The sequence for the next packet, or `None` while the one before is unsettled.
-    pub(crate) fn propose(&mut self, to: IpAddr) -> Option<u64> {
-        let destination = self.destinations.entry(to).or_default();
-        if destination.unsettled {
-            return None;
-        }
+    pub(crate) fn propose(&mut self, id: DestinationId) -> Option<u64> {
+        let destination = self.get(id).filter(|destination| !destination.unsettled)?;
         destination.unsettled = true;
         Some(destination.taken + 1)
     }
 
     /// The proposed packet was accepted by the kernel, or was not.
-    pub(crate) fn settle(&mut self, to: IpAddr, accepted: bool) {
-        if let Some(destination) = self.destinations.get_mut(&to) {
+    pub(crate) fn settle(&mut self, id: DestinationId, accepted: bool) {
+        if let Some(destination) = self.get(id) {
             destination.taken += u64::from(accepted && destination.unsettled);
             destination.unsettled = false;
         }
+    }
+
+    fn get(&mut self, id: DestinationId) -> Option<&mut Destination> {
+        self.destinations.get_mut(id.0 as usize)
     }
 }
 
@@ -66,27 +84,38 @@ mod tests {
     #[test]
     fn a_refused_packet_takes_no_sequence() {
         let mut sequences = Sequences::default();
-        sequences.join(TO);
-        assert_eq!(sequences.propose(TO), Some(1));
-        assert_eq!(sequences.propose(TO), None);
-        sequences.settle(TO, false);
-        assert_eq!(sequences.propose(TO), Some(1));
-        sequences.settle(TO, true);
-        assert_eq!(sequences.propose(TO), Some(2));
+        let id = sequences.join(TO);
+        assert_eq!(sequences.propose(id), Some(1));
+        assert_eq!(sequences.propose(id), None);
+        sequences.settle(id, false);
+        assert_eq!(sequences.propose(id), Some(1));
+        sequences.settle(id, true);
+        assert_eq!(sequences.propose(id), Some(2));
     }
 
     #[test]
     fn streams_to_one_address_share_its_sequence() {
         let mut sequences = Sequences::default();
-        sequences.join(TO);
-        sequences.join(TO);
-        sequences.propose(TO);
-        sequences.settle(TO, true);
-        sequences.leave(TO);
-        assert_eq!(sequences.propose(TO), Some(2));
-        sequences.settle(TO, true);
-        sequences.leave(TO);
-        assert!(sequences.destinations.is_empty());
+        let id = sequences.join(TO);
+        assert_eq!(sequences.join(TO), id);
+        sequences.propose(id);
+        sequences.settle(id, true);
+        sequences.leave(TO, id);
+        assert_eq!(sequences.propose(id), Some(2));
+        sequences.settle(id, true);
+        sequences.leave(TO, id);
+        assert!(sequences.by_address.is_empty());
+    }
+
+    #[test]
+    fn a_destination_that_nobody_uses_makes_room_for_another() {
+        let mut sequences = Sequences::default();
+        let id = sequences.join(TO);
+        sequences.propose(id);
+        sequences.leave(TO, id);
+        let other = sequences.join(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)));
+        assert_eq!(sequences.propose(other), Some(1));
+        assert_eq!(sequences.destinations.len(), 1);
     }
 
     const TO: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::direction::DestinationId;
 use crate::hash::NumberMap;
 use crate::outcome::{Sent, StampSource};
 use crate::target::StreamId;
@@ -29,6 +30,7 @@ pub(crate) struct Probe {
     pub(crate) stream: StreamId,
     pub(crate) due: Instant,
     pub(crate) to: IpAddr,
+    pub(crate) destination: DestinationId,
     pub(crate) key: Key,
     pub(crate) cookie: u64,
     /// The sequence of an echo; zero for SYN.
@@ -81,6 +83,8 @@ impl Probe {
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
     slots: Vec<Slot>,
+    /// The probes of the slots, apart: a probe is large, and most deadlines need to know only that it has landed.
+    probes: Vec<Option<Probe>>,
     free: Vec<u32>,
     echoes: NumberMap<u64, ProbeId>,
     syns: NumberMap<u64, ProbeId>,
@@ -92,24 +96,24 @@ pub(crate) struct Inflight {
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
-    probe: Option<Probe>,
+    flying: bool,
 }
 
 impl Inflight {
     /// Takes a new probe in, unless its key is in use: then the caller draws another.
-    pub(crate) fn insert(&mut self, probe: Probe) -> Option<ProbeId> {
+    pub(crate) fn insert(&mut self, probe: &Probe) -> Option<ProbeId> {
         let (map, number) = self.index(probe.key);
         if map.contains_key(&number) {
             return None;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
+            self.probes.push(None);
             (self.slots.len() - 1) as u32
         });
         let key = probe.key;
-        let entry = self.slots.get_mut(slot as usize)?;
-        entry.probe = Some(probe);
-        let id = ProbeId { slot, generation: entry.generation };
+        let id = ProbeId { slot, generation: self.slots.get(slot as usize)?.generation };
+        *self.probes.get_mut(slot as usize)? = Some(probe.clone());
         let (map, number) = self.index(key);
         map.insert(number, id);
         Some(id)
@@ -125,24 +129,23 @@ impl Inflight {
 
     /// The probe of this name.
     pub(crate) fn get(&mut self, id: ProbeId) -> Option<&mut Probe> {
-        let slot = self.slots.get_mut(id.slot as usize)?;
-        slot.probe.as_mut().filter(|_| slot.generation == id.generation)
+        self.slot(id)?;
+        self.probes.get_mut(id.slot as usize)?.as_mut()
     }
 
     /// The kernel accepted it: from now on it has a deadline.
     pub(crate) fn launch(&mut self, id: ProbeId, flight: Flight, deadline: Instant) {
-        if let Some(probe) = self.get(id) {
-            probe.state = State::Flying(flight);
-            self.flying += 1;
-            self.deadlines.push(Reverse((deadline, id)));
-        }
+        let Some(probe) = self.get(id) else { return };
+        probe.state = State::Flying(flight);
+        self.set_flying(id, true);
+        self.deadlines.push(Reverse((deadline, id)));
     }
 
     /// A flying probe has its result; it is remembered for a while from its deadline on.
     pub(crate) fn land(&mut self, id: ProbeId, state: State) {
         if let Some(probe) = self.get(id) {
             probe.state = state;
-            self.flying -= 1;
+            self.set_flying(id, false);
         }
     }
 
@@ -151,17 +154,23 @@ impl Inflight {
         self.deadlines.push(Reverse((deadline, id)));
     }
 
-    /// The next probe whose deadline is at or before `by`, flying or not.
-    pub(crate) fn pop_deadline(&mut self, by: Instant) -> Option<ProbeId> {
-        let Reverse((deadline, id)) = *self.deadlines.peek()?;
-        if deadline > by {
-            return None;
+    /// The next flying probe whose deadline is at or before `now`. Those that have landed are remembered from here
+    /// on; the caller sees to it that the returned one lands, or gives it more time.
+    pub(crate) fn pop_deadline(&mut self, now: Instant) -> Option<ProbeId> {
+        while let Some(Reverse((deadline, id))) = self.deadlines.peek().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop();
+            match self.slot(id).map(|slot| slot.flying) {
+                Some(true) => return Some(id),
+                Some(false) => self.remember(id, now),
+                None => {}
+            }
         }
-        self.deadlines.pop();
-        Some(id)
+        None
     }
 
-    /// Keeps a probe that was popped for a while longer.
+    /// Keeps a landed probe for a while longer.
     pub(crate) fn remember(&mut self, id: ProbeId, now: Instant) {
         self.remembered.push_back((now + REMEMBER, id));
     }
@@ -178,13 +187,11 @@ impl Inflight {
 
     /// Drops one probe.
     pub(crate) fn remove(&mut self, id: ProbeId) -> Option<Probe> {
-        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
-        let probe = slot.probe.take()?;
+        self.set_flying(id, false);
+        let slot = self.slot(id)?;
         slot.generation = slot.generation.wrapping_add(1);
+        let probe = self.probes.get_mut(id.slot as usize)?.take()?;
         self.free.push(id.slot);
-        if matches!(probe.state, State::Flying(_)) {
-            self.flying -= 1;
-        }
         let (map, number) = self.index(probe.key);
         map.remove(&number);
         Some(probe)
@@ -192,12 +199,10 @@ impl Inflight {
 
     /// Drops all probes of streams that are gone, and returns those without a result.
     pub(crate) fn remove_streams(&mut self, gone: impl Fn(StreamId) -> bool) -> Vec<Probe> {
-        let ids: Vec<ProbeId> = self
-            .slots
-            .iter()
-            .zip(0..)
-            .filter(|(slot, _)| slot.probe.as_ref().is_some_and(|probe| gone(probe.stream)))
-            .map(|(slot, number)| ProbeId { slot: number, generation: slot.generation })
+        let ids: Vec<ProbeId> = (0..)
+            .zip(self.slots.iter().zip(&self.probes))
+            .filter(|(_, (_, probe))| probe.as_ref().is_some_and(|probe| gone(probe.stream)))
+            .map(|(number, (slot, _))| ProbeId { slot: number, generation: slot.generation })
             .collect();
         ids.into_iter()
             .filter_map(|id| self.remove(id))
@@ -208,6 +213,20 @@ impl Inflight {
     /// How many probes have no result yet.
     pub(crate) fn flying(&self) -> usize {
         self.flying
+    }
+
+    fn slot(&mut self, id: ProbeId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    }
+
+    fn set_flying(&mut self, id: ProbeId, flying: bool) {
+        let Some(slot) = self.slot(id).filter(|slot| slot.flying != flying) else { return };
+        slot.flying = flying;
+        if flying {
+            self.flying += 1;
+        } else {
+            self.flying -= 1;
+        }
     }
 
     fn index(&mut self, key: Key) -> (&mut NumberMap<u64, ProbeId>, u64) {

@@ -171,12 +171,12 @@ impl Engine {
             Timing::InTime(rtt) => {
                 let reset = matches!(answer, Answer::Segment(segment) if segment.reset);
                 let result = if reset { ProbeResult::Reset(rtt) } else { ProbeResult::Reply(rtt) };
-                self.count_answer(probe.stream);
+                self.count_answer(&probe);
                 (result, State::Answered)
             }
             Timing::Late(rtt) => {
                 self.inflight.land(id, State::Answered);
-                self.count_loss(probe.stream);
+                self.count_loss(&probe);
                 self.finish(Self::outcome(&probe, ProbeResult::Lost, flight, None));
                 return self.stray_late(id, probe.stream, answer, rtt);
             }
@@ -237,7 +237,7 @@ impl Engine {
         let probe = probe.clone();
         self.note_stamp(&probe, flight);
         let (result, state) = if proves_loss {
-            self.count_loss(probe.stream);
+            self.count_loss(&probe);
             (ProbeResult::Lost, State::Lost(*flight))
         } else {
             (ProbeResult::Void(Void::Unknown), State::Ended)

@@ -1,15 +1,17 @@
 //! The set of streams: what is probed, replaced as a whole, and what each stream remembers between its probes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Engine, Event};
-use crate::hash::NumberMap;
+use crate::direction::DestinationId;
 use crate::inflight::{Probe, State};
 use crate::outcome::{Outcome, ProbeResult, Void};
 use crate::schedule::Grid;
 use crate::target::{Planned, Protocol, Stream, StreamId};
 use crate::time::Instant;
+use crate::wire::answer::Key;
 
 /// After this many losses in a row a target gets fewer SYNs: its half-open entries live for a minute each.
 const BACK_OFF_AFTER: u32 = 3;
@@ -18,17 +20,25 @@ const BACK_OFF_AFTER: u32 = 3;
 const BACK_OFF_INTERVAL: Duration = Duration::from_secs(30);
 
 /// All streams, by number and by what they are.
+///
+/// A stream's number is its place among the slots and, in the upper half, how many streams were added before it: so
+/// it is found without hashing, and never named again after it is gone.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    by_id: NumberMap<u64, StreamState>,
+    slots: Vec<Option<StreamState>>,
+    free: Vec<u32>,
     by_stream: HashMap<Stream, StreamId>,
-    numbered: u64,
+    added: u32,
 }
 
 /// One stream between its probes.
 #[derive(Debug)]
 pub(super) struct StreamState {
+    id: StreamId,
     pub(super) planned: Planned,
+    pub(super) to: IpAddr,
+    pub(super) port: u16,
+    pub(super) destination: DestinationId,
     pub(super) grid: Grid,
     /// When the next probe falls due; a schedule entry with another time is stale.
     pub(super) due: Instant,
@@ -56,15 +66,50 @@ impl StreamState {
 
     /// The due time after the last one.
     fn next_due(&self) -> Instant {
-        let pause = if self.backed_off() { BACK_OFF_INTERVAL } else { self.planned.interval };
-        self.grid.at_or_after(self.last_due + pause)
+        if self.backed_off() {
+            self.grid.at_or_after(self.last_due + BACK_OFF_INTERVAL)
+        } else {
+            self.grid.advance(self.last_due, 1)
+        }
     }
 }
 
 impl Streams {
     pub(super) fn get(&mut self, id: StreamId) -> Option<&mut StreamState> {
-        self.by_id.get_mut(&id.0)
+        self.slots.get_mut(slot(id))?.as_mut().filter(|state| state.id == id)
     }
+
+    fn iter(&self) -> impl Iterator<Item = &StreamState> {
+        self.slots.iter().flatten()
+    }
+
+    fn next_id(&mut self) -> StreamId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        });
+        self.added = self.added.wrapping_add(1);
+        StreamId(u64::from(self.added) << 32 | u64::from(slot))
+    }
+
+    fn insert(&mut self, state: StreamState) {
+        self.by_stream.insert(state.planned.stream.clone(), state.id);
+        if let Some(place) = self.slots.get_mut(slot(state.id)) {
+            *place = Some(state);
+        }
+    }
+
+    fn remove(&mut self, id: StreamId) -> Option<StreamState> {
+        self.get(id)?;
+        let state = self.slots.get_mut(slot(id))?.take()?;
+        self.by_stream.remove(&state.planned.stream);
+        self.free.push(slot(id) as u32);
+        Some(state)
+    }
+}
+
+fn slot(id: StreamId) -> usize {
+    (id.0 & u64::from(u32::MAX)) as usize
 }
 
 impl Engine {
@@ -77,10 +122,9 @@ impl Engine {
         }
         let gone: Vec<StreamId> = self
             .streams
-            .by_id
             .iter()
-            .filter(|(_, state)| wanted.get(&state.planned.stream) != Some(&&state.planned))
-            .map(|(id, _)| StreamId(*id))
+            .filter(|state| wanted.get(&state.planned.stream) != Some(&&state.planned))
+            .map(|state| state.id)
             .collect();
         self.remove(now, gone);
         for plan in planned {
@@ -88,26 +132,28 @@ impl Engine {
                 self.add(now, plan);
             }
         }
-        let rate = self.streams.by_id.values().map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
+        let rate = self.streams.iter().map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
         self.pace.set_rate(rate, now);
     }
 
     fn add(&mut self, now: Instant, plan: &Planned) {
-        let id = StreamId(self.streams.numbered);
-        self.streams.numbered += 1;
+        let id = self.streams.next_id();
+        let target = &plan.stream.target;
         let grid = Grid::new(&self.identity.source, plan);
         let due = grid.at_or_after(now);
         let state = StreamState {
+            id,
             planned: plan.clone(),
+            to: target.address,
+            port: target.port.unwrap_or(0),
+            destination: self.sequences.join(target.address),
             grid,
             due,
             last_due: due,
             flow: due.as_nanos() as usize,
             losses_in_a_row: 0,
         };
-        self.streams.by_stream.insert(plan.stream.clone(), id);
-        self.streams.by_id.insert(id.0, state);
-        self.sequences.join(plan.stream.target.address);
+        self.streams.insert(state);
         self.schedule.add(due, id);
         self.events.push_back(Event::Added(id, plan.clone()));
     }
@@ -118,15 +164,14 @@ impl Engine {
             self.discard(&probe);
         }
         for id in gone {
-            if let Some(mut state) = self.streams.by_id.remove(&id.0) {
+            if let Some(mut state) = self.streams.remove(id) {
                 while state.due <= now {
                     let due = state.due;
                     let count = state.pass(now + Duration::from_nanos(1));
                     let result = ProbeResult::Void(Void::Discarded);
                     self.finish(Outcome { stream: id, due, result, count, sent: None });
                 }
-                self.sequences.leave(state.planned.stream.target.address);
-                self.streams.by_stream.remove(&state.planned.stream);
+                self.sequences.leave(state.to, state.destination);
             }
             self.events.push_back(Event::Removed(id));
         }
@@ -136,7 +181,7 @@ impl Engine {
         let sent = match probe.state {
             State::Flying(flight) => Some(probe.sent(&flight, None)),
             State::Sending | State::Answered | State::Lost(_) | State::Ended => {
-                self.sequences.settle(probe.to, false);
+                self.sequences.settle(probe.destination, false);
                 None
             }
         };
@@ -144,8 +189,9 @@ impl Engine {
         self.finish(Outcome { stream: probe.stream, due: probe.due, result, count: 1, sent });
     }
 
-    /// Notes that a probe of this stream was lost.
-    pub(super) fn count_loss(&mut self, stream: StreamId) {
+    /// Notes that a probe was lost; only SYNs back off.
+    pub(super) fn count_loss(&mut self, probe: &Probe) {
+        let (Key::Syn(_), stream) = (probe.key, probe.stream) else { return };
         let now = self.clock.now().mono;
         let Some(state) = self.streams.get(stream) else { return };
         state.losses_in_a_row = state.losses_in_a_row.saturating_add(1);
@@ -157,7 +203,8 @@ impl Engine {
     }
 
     /// Notes that the target answered: a stream that was backed off goes back to its own rate.
-    pub(super) fn count_answer(&mut self, stream: StreamId) {
+    pub(super) fn count_answer(&mut self, probe: &Probe) {
+        let (Key::Syn(_), stream) = (probe.key, probe.stream) else { return };
         let now = self.clock.now().mono;
         if let Some(state) = self.streams.get(stream) {
             let backed_off = state.backed_off();

@@ -7,7 +7,7 @@ use super::Engine;
 use crate::hash::Domain;
 use crate::inflight::{Flight, Probe, ProbeId, State};
 use crate::outcome::{Outcome, ProbeResult, SendError, StampSource, Void};
-use crate::target::{Planned, Protocol, StreamId};
+use crate::target::{Family, Protocol};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::{Heard, Payload, SizeClass};
@@ -77,23 +77,38 @@ impl Engine {
     /// ends as `skipped`: a stall is never made up for by a burst.
     pub fn poll_transmit(&mut self, now: Instant) -> Poll {
         self.skip_overdue(now);
-        let Some((due, id)) = self.schedule.first().filter(|(due, _)| *due <= now && self.pace.allows())
-        else {
-            return Poll::Idle;
+        let first = self.schedule.first().filter(|(due, _)| *due <= now && self.pace.allows());
+        let Some((due, id)) = first else { return Poll::Idle };
+        let Some(state) = self.streams.get(id) else { return Poll::Idle };
+        let protocol = state.planned.stream.protocol;
+        let sequence = match protocol {
+            Protocol::Icmp => match self.sequences.propose(state.destination) {
+                Some(sequence) => sequence,
+                None => return Poll::Settle,
+            },
+            Protocol::Tcp => 0,
         };
-        let Some(planned) = self.streams.get(id).map(|state| state.planned.clone()) else {
-            return Poll::Idle;
+        state.pass(due);
+        self.schedule.replace_first(Some(state.due));
+        state.flow = state.flow.wrapping_add(1);
+        let (to, flow) = (state.to, state.flow);
+        let probe = Probe {
+            stream: id,
+            due,
+            to,
+            destination: state.destination,
+            key: Key::Echo(0),
+            cookie: 0,
+            sequence,
+            period_ms: Payload::period_ms(state.planned.interval),
+            timeout: state.planned.timeout,
+            state: State::Sending,
         };
-        let Some(transmit) = self.prepare(id, due, &planned) else {
-            return Poll::Settle;
-        };
+        let destination_port = state.port;
+        let ports = (self.source_port(Family::of(to), flow), destination_port);
         self.lag = self.lag.max(now.since(due));
         self.pace.spend();
-        if let Some(state) = self.streams.get(id) {
-            state.pass(due);
-            self.schedule.replace_first(Some(state.due));
-        }
-        Poll::Transmit(transmit)
+        Poll::Transmit(self.hand_out(probe, protocol, ports))
     }
 
     /// What the kernel said to a probe that was handed out, and the monotonic clock around the send call.
@@ -103,10 +118,10 @@ impl Engine {
         let Some(probe) = self.inflight.get(id).filter(|probe| matches!(probe.state, State::Sending)) else {
             return;
         };
-        let (to, echo) = (probe.to, matches!(probe.key, Key::Echo(_)));
+        let (destination, echo) = (probe.destination, matches!(probe.key, Key::Echo(_)));
         let (stream, due, timeout) = (probe.stream, probe.due, probe.timeout);
         if echo {
-            self.sequences.settle(to, result.is_ok());
+            self.sequences.settle(destination, result.is_ok());
         }
         match result {
             Ok(()) => {
@@ -138,59 +153,39 @@ impl Engine {
         }
     }
 
-    fn prepare(&mut self, stream: StreamId, due: Instant, planned: &Planned) -> Option<Transmit> {
-        let to = planned.stream.target.address;
-        let channel = Channel { protocol: planned.stream.protocol, family: planned.stream.family() };
-        let sequence = match channel.protocol {
-            Protocol::Icmp => self.sequences.propose(to)?,
-            Protocol::Tcp => 0,
-        };
-        let source_port = self.next_source_port(stream, channel);
-        let destination_port = planned.stream.target.port.unwrap_or(0);
-        let (probe, key, payload) = loop {
+    /// Gives a probe its cookie, remembers it, and makes its packet. `ports` are source and destination of a SYN.
+    fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, ports: (u16, u16)) -> Transmit {
+        let channel = Channel { protocol, family: Family::of(probe.to) };
+        let id = loop {
             self.drawn += 1;
-            let cookie = self.keyed.number(Domain::Cookie, self.drawn);
-            let key = match channel.protocol {
-                Protocol::Icmp => Key::Echo(cookie),
-                Protocol::Tcp => {
-                    Key::Syn(tcp::Syn { source_port, destination_port, sequence: cookie as u32 })
-                }
+            probe.cookie = self.keyed.number(Domain::Cookie, self.drawn);
+            probe.key = match protocol {
+                Protocol::Icmp => Key::Echo(probe.cookie),
+                Protocol::Tcp => Key::Syn(tcp::Syn {
+                    source_port: ports.0,
+                    destination_port: ports.1,
+                    sequence: probe.cookie as u32,
+                }),
             };
-            let probe = Probe {
-                stream,
-                due,
-                to,
-                key,
-                cookie,
-                sequence,
-                period_ms: Payload::period_ms(planned.interval),
-                timeout: planned.timeout,
-                state: State::Sending,
-            };
-            let payload = payload(self.identity.epoch, &probe);
-            if let Some(id) = self.inflight.insert(probe) {
-                break (id, key, payload);
+            if let Some(id) = self.inflight.insert(&probe) {
+                break id;
             }
         };
-        let (kind, flow) = match key {
+        let (kind, flow) = match probe.key {
             Key::Echo(_) => {
+                let payload = payload(self.identity.epoch, &probe);
                 let id = self.identity.icmp_id;
                 (TransmitKind::Echo { id, payload, size: self.identity.size }, id)
             }
             Key::Syn(syn) => (TransmitKind::Syn(syn), syn.source_port),
         };
-        Some(Transmit { probe, channel, to, flow_label: self.flow_label(flow), kind })
+        Transmit { probe: id, channel, to: probe.to, flow_label: self.flow_label(flow), kind }
     }
 
-    /// The stream's next flow: every target takes all source ports in turn.
-    fn next_source_port(&mut self, stream: StreamId, channel: Channel) -> u16 {
-        let ports = self.identity.source_ports(channel.family);
-        if channel.protocol != Protocol::Tcp || ports.is_empty() {
-            return 0;
-        }
-        let Some(state) = self.streams.get(stream) else { return 0 };
-        state.flow = (state.flow + 1) % ports.len();
-        ports.get(state.flow).copied().unwrap_or(0)
+    /// The source port of a stream's `flow`-th SYN: every target takes all ports in turn.
+    fn source_port(&self, family: Family, flow: usize) -> u16 {
+        let ports = self.identity.source_ports(family);
+        flow.checked_rem(ports.len()).and_then(|turn| ports.get(turn)).copied().unwrap_or(0)
     }
 }
 
