@@ -4,7 +4,7 @@
 //! compared packet by packet, the means that `smokeping_prober` reports with the wire's means, target by target.
 
 use crate::Options;
-use crate::agent::Plan;
+use crate::agent::{Plan, THE_END};
 use crate::load::{Condition, pass};
 use crate::path::Path;
 use crate::peers::{Smokeping, fping, fping_line};
@@ -14,7 +14,7 @@ use anyhow::Result;
 use podsonar_lab::capture::Captured;
 use podsonar_lab::clock::{Deadline, soon};
 use podsonar_lab::record::{Record, Stamp};
-use podsonar_lab::wire::{ProbeKey, Wire};
+use podsonar_lab::wire::{ProbeKey, Wire, WireProbe};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn measure_agent(condition: Condition, options: &Options) -> Result<[(&'static s
     let plan = Plan { targets: path.targets(), interval: interval(options), record: true, ..Plan::default() };
     let mut agent = plan.start(&path.node, &pressure)?;
     pass(time(options));
-    agent.stop(Deadline::after(Duration::from_secs(60)))?;
+    agent.stop(Deadline::after(THE_END))?;
     Ok(errors(&capture.stop()?, &agent.records()?))
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn errors(captured: &[Captured], records: &[Record]) -> [(&'static st
         let observed = records.iter().filter(|record| record.protocol == protocol && is_observed(record));
         let micros = observed.filter_map(|record| {
             // A round trip of a probe that the wire never answered is as wrong as can be.
-            let wire = wire.find(record).and_then(|probe| probe.rtt()).unwrap_or_default();
+            let wire = wire.find(record).and_then(WireProbe::rtt).unwrap_or_default();
             Some((record.rtt_ns? as f64 - wire.as_nanos() as f64).abs() / 1e3)
         });
         (protocol, Errors { micros: micros.collect(), answered: answered.count() })
@@ -112,7 +112,7 @@ fn measure_fping(condition: Condition, options: &Options) -> Result<Errors> {
     let capture = path.capture()?;
     let count = (time(options).as_millis() / interval(options).as_millis()) as u64;
     let mut fping = fping(&path.node, options, &path.addresses(), interval(options), count, &pressure)?;
-    fping.wait(Deadline::after(time(options) * 2 + Duration::from_secs(60)))?;
+    fping.wait(Deadline::after(time(options) * 2 + THE_END))?;
     let wire = Wire::new(&capture.stop()?);
     // The n-th ping of a target is its n-th request on the wire.
     let mut sent: HashMap<IpAddr, Vec<Option<Duration>>> = HashMap::new();

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Under /run, which is the host's own and vanishes with it.
 const TARGETS: &str = "/run/targets";
 
+/// How long an agent may take to end: under a quota there is little CPU to write down what was in flight.
+pub(crate) const THE_END: Duration = Duration::from_mins(1);
+
 /// What the agent is to do.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan<'a> {

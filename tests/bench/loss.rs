@@ -2,7 +2,7 @@
 //! on the agent's own interface.
 
 use crate::Options;
-use crate::agent::{Plan, results};
+use crate::agent::{Plan, THE_END, results};
 use crate::load::{Condition, Pressure, pass};
 use crate::path::Path;
 use crate::report::{Report, Table};
@@ -14,7 +14,7 @@ use podsonar_lab::clock::{Deadline, unix_ns};
 use podsonar_lab::fault::Loss;
 use podsonar_lab::record::Record;
 use podsonar_lab::wire::Wire;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// The agent's default.
@@ -47,8 +47,8 @@ struct Verdict {
     unknown: usize,
     /// Unknown, although no packet was dropped by the agent's sockets at that time.
     unexcused: usize,
-    /// Skipped, not sent, and any other result than reply, reset and lost.
-    others: usize,
+    /// How many had other results than these, by result.
+    others: BTreeMap<String, usize>,
     /// On the wire without a line in the record, or with several.
     miscounted: usize,
     /// The smallest difference seen between the counters of a scrape and the lines of the record.
@@ -66,9 +66,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         "missed losses",
         "unknown",
         "unexcused",
-        "skipped or other",
         "miscounted",
         "counters − lines",
+        "other results",
     ];
     let mut table = Table::new("Probes by what the agent and the wire say of them", columns);
     for (privilege, name) in [(Privilege::Everything, "all"), (Privilege::NetRaw, "NET_RAW")] {
@@ -159,15 +159,15 @@ impl Scenario {
         };
         let mut agent = plan.start(&path.node, &pressure)?;
         let mut drops = Drops::default();
-        self.watch(&agent, &mut drops, self.time)?;
+        Self::watch(&agent, &mut drops, self.time)?;
         if self.is_stopped {
             agent.process.signal(Signal::SIGSTOP)?;
             pass(Duration::from_secs(1));
             agent.process.signal(Signal::SIGCONT)?;
-            self.watch(&agent, &mut drops, self.time)?;
+            Self::watch(&agent, &mut drops, self.time)?;
         }
         let law_gap = law_gap(&agent)?;
-        agent.stop(Deadline::after(Duration::from_secs(60)))?;
+        agent.stop(Deadline::after(THE_END))?;
         let captured = capture.stop()?;
         let records = agent.records()?;
         ensure!(!records.is_empty(), "the agent recorded nothing");
@@ -175,7 +175,7 @@ impl Scenario {
     }
 
     /// Lets the agent run and notes when its sockets drop packets.
-    fn watch(&self, agent: &Agent, drops: &mut Drops, time: Duration) -> Result<()> {
+    fn watch(agent: &Agent, drops: &mut Drops, time: Duration) -> Result<()> {
         let end = Deadline::after(time);
         while !end.passed() {
             drops.note(agent)?;
@@ -226,7 +226,7 @@ fn judge(wire: &Wire, records: &[Record], drops: &Drops) -> Verdict {
                 let is_excused = drops.moved(from, from + TIMEOUT.as_nanos() as i64);
                 verdict.unexcused += usize::from(!is_excused);
             }
-            _ => verdict.others += 1,
+            other => *verdict.others.entry(other.to_owned()).or_default() += 1,
         }
     }
     let once =
@@ -259,11 +259,13 @@ impl Verdict {
             self.missed_losses,
             self.unknown,
             self.unexcused,
-            self.others,
             self.miscounted,
             self.law_gap as usize,
         ];
-        let names = [scenario.to_owned(), privilege.to_owned()];
-        names.into_iter().chain(counts.map(|count| count.to_string())).collect()
+        let others = self.others.iter().map(|(result, count)| format!("{count} {result}"));
+        let mut cells = vec![scenario.to_owned(), privilege.to_owned()];
+        cells.extend(counts.map(|count| count.to_string()));
+        cells.push(others.collect::<Vec<_>>().join(", "));
+        cells
     }
 }

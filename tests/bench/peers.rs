@@ -36,7 +36,7 @@ impl Smokeping {
         command.args(targets.iter().map(IpAddr::to_string));
         let process = host.spawn(pressure.command(command))?;
         let smokeping = Self { process, host: host.clone(), listen: LISTEN.parse()? };
-        let deadline = Deadline::after(Duration::from_secs(120));
+        let deadline = Deadline::after(Duration::from_mins(2));
         while let Err(error) = smokeping.scrape() {
             if deadline.passed() {
                 bail!(

@@ -12,6 +12,7 @@ use std::{fs, thread};
 pub(crate) struct Report {
     name: &'static str,
     short: bool,
+    load_before: String,
     tables: Vec<Table>,
     bounds: Vec<Bound>,
 }
@@ -67,7 +68,7 @@ impl Table {
 impl Report {
     /// An empty report of the subcommand `name`.
     pub(crate) fn new(name: &'static str, short: bool) -> Self {
-        Self { name, short, tables: Vec::new(), bounds: Vec::new() }
+        Self { name, short, load_before: load(), tables: Vec::new(), bounds: Vec::new() }
     }
 
     /// Adds a table.
@@ -115,11 +116,10 @@ impl Report {
         let commit = output("git", &["describe", "--always", "--dirty", "--abbrev=10"]);
         let kernel = output("uname", &["-r"]);
         let cores = thread::available_parallelism().map_or(0, usize::from);
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = load.split_whitespace().next().unwrap_or("?").to_owned();
+        let (before, after) = (&self.load_before, load());
         let (name, mode) = (self.name, if self.short { " --short" } else { "" });
         format!(
-            "`podsonar-bench {name}{mode}`, {date}, commit {commit}, Linux {kernel}, {cores} cores, load at the end {load}"
+            "`podsonar-bench {name}{mode}`, {date}, commit {commit}, Linux {kernel}, {cores} cores, load {before} at the start and {after} at the end"
         )
     }
 }
@@ -131,6 +131,12 @@ fn replace_section(whole: &str, name: &str, text: &str) -> Result<String> {
     let (before, rest) = whole.split_once(&begin).with_context(lacks)?;
     let (_, after) = rest.split_once(&end).with_context(lacks)?;
     Ok(format!("{before}{begin}\n{text}{end}{after}"))
+}
+
+/// How many threads ran or wanted to, over the last minute: others disturb a measurement.
+fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("?").to_owned()
 }
 
 /// What a program prints, or a question mark.

@@ -6,9 +6,10 @@ use crate::load::{Pressure, pass};
 use crate::path::Path;
 use crate::report::{Report, Table};
 use crate::stats::{Figure, Spread};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
-use podsonar_lab::clock::{Deadline, unix_ns};
+use nix::time::{ClockId, clock_gettime};
+use podsonar_lab::clock::unix_ns;
 use podsonar_lab::wire::{ProbeKey, Wire};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -103,50 +104,65 @@ fn periods(targets: u32, time: Duration) -> Result<Periods> {
     Ok(Periods { deviations: Spread::of(&deviations), worst_drift })
 }
 
-/// Stops the process for a while and looks at how it goes on.
+/// Stops the process for a while and looks at how it goes on. Ticks lie on multiples of their length on the monotonic
+/// clock, so that is how sends are counted; any stretch of that length may touch two ticks.
 fn stalls(options: &Options, report: &mut Report) -> Result<()> {
     const TARGETS: u32 = 10_000;
     let tick = tick(TARGETS);
     let worth = f64::from(TARGETS) * tick.as_secs_f64();
-    let title = format!("Most probes in any {} ms, at {TARGETS}/s ({worth} a tick)", tick.as_millis());
-    let mut table = Table::new(title, ["stopped for", "before", "in the 3 s after", "in ticks' worth"]);
+    let millis = tick.as_millis();
+    let title = format!("Most probes in a tick of {millis} ms, at {TARGETS}/s ({worth} are due in one)");
+    let columns =
+        ["stopped for", "in a tick before", "in a tick after", "in any 10 ms before", "in any 10 ms after"];
+    let mut table = Table::new(title, columns);
     for stopped in [options.pick(200, 50), 1000, options.pick(1000, 5000)].map(Duration::from_millis) {
+        eprintln!("spacing: stopped for {} ms", stopped.as_millis());
         let path = Path::new(TARGETS)?;
         let agent = plan(&path).start(&path.node, &Pressure::none())?;
         let capture = path.capture()?;
         pass(options.seconds(2, 5));
-        let before = unix_ns();
+        let before = monotonic()?;
         agent.process.signal(Signal::SIGSTOP)?;
         pass(stopped);
         agent.process.signal(Signal::SIGCONT)?;
-        let after = unix_ns();
-        let end = Deadline::after(Duration::from_secs(3));
-        pass(end.left());
+        let after = monotonic()?;
+        pass(Duration::from_secs(3));
+        let offset = unix_ns() - monotonic()?;
         let wire = Wire::new(&capture.stop()?);
         drop(agent);
-        let sent: Vec<i64> = wire.probes().iter().map(|probe| probe.sent_ns).collect();
-        let split = sent.partition_point(|sent| *sent < after);
-        let (earlier, later) = sent.split_at_checked(split).context("probes before and after the stall")?;
-        let steady = earlier.partition_point(|sent| *sent < before);
-        let usual = most_within(earlier.get(..steady).unwrap_or(earlier), tick);
-        let most = most_within(later, tick);
-        let ticks = most as f64 / worth;
-        let cells = [
-            format!("{} ms", stopped.as_millis()),
-            usual.to_string(),
-            most.to_string(),
-            Figure(ticks).to_string(),
-        ];
-        table.row(cells);
-        let name = format!("stopped for {} ms: ticks' worth of probes in a tick", stopped.as_millis());
-        report.at_most(name, if later.is_empty() { f64::NAN } else { ticks }, 2.0, "");
+        let sent: Vec<i64> = wire.probes().iter().map(|probe| probe.sent_ns - offset).collect();
+        let earlier = sent.get(..sent.partition_point(|sent| *sent < before)).unwrap_or_default();
+        let later = sent.get(sent.partition_point(|sent| *sent < after)..).unwrap_or_default();
+        let most = most_in_a_tick(later, tick);
+        let counts =
+            [most_in_a_tick(earlier, tick), most, most_within(earlier, tick), most_within(later, tick)];
+        let stopped = format!("{} ms", stopped.as_millis());
+        table.row([stopped.clone()].into_iter().chain(counts.map(|count| count.to_string())));
+        let ticks = if later.is_empty() { f64::NAN } else { most as f64 / worth };
+        report.at_most(format!("stopped for {stopped}: ticks' worth of probes in a tick"), ticks, 2.0, "");
     }
     report.table(table);
     Ok(())
 }
 
+/// `CLOCK_MONOTONIC` in nanoseconds.
+fn monotonic() -> Result<i64> {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    Ok(i64::try_from(now.as_nanos())?)
+}
+
 fn plan(path: &Path) -> Plan<'static> {
     Plan { targets: path.targets(), interval: INTERVAL, protocols: "icmp", ..Plan::default() }
+}
+
+/// The most moments that lie in one tick. They are in order.
+fn most_in_a_tick(times: &[i64], tick: Duration) -> usize {
+    let tick = tick.as_nanos() as i64;
+    times
+        .chunk_by(|one, next| one.div_euclid(tick) == next.div_euclid(tick))
+        .map(<[i64]>::len)
+        .max()
+        .unwrap_or(0)
 }
 
 /// The most moments that lie in any window of this length. They are in order.
@@ -165,6 +181,12 @@ mod tests {
     fn the_fullest_window_is_found_wherever_it_begins() {
         assert_eq!(most_within(&[0, 5, 9, 10, 11, 30], Duration::from_nanos(10)), 4);
         assert_eq!(most_within(&[], Duration::from_nanos(10)), 0);
+    }
+
+    #[test]
+    fn a_tick_begins_at_a_multiple_of_its_length() {
+        assert_eq!(most_in_a_tick(&[0, 5, 9, 10, 11, 30], Duration::from_nanos(10)), 3);
+        assert_eq!(most_in_a_tick(&[], Duration::from_nanos(10)), 0);
     }
 
     #[test]
