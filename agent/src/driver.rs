@@ -188,7 +188,9 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         }
     }
 
+    /// Waits for the last answers. What would fall due meanwhile does not: scheduling has ended.
     fn wind_down(&mut self, ticker: &Ticker) -> io::Result<()> {
+        let stopped = self.engine.clock().mono;
         let end = self.clocks.mono() + LAST_ANSWERS;
         while self.engine.in_flight() > 0 && self.clocks.mono() < end {
             self.receive();
@@ -196,7 +198,8 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             let next = self.engine.next_wakeup(self.clocks.mono());
             self.sleep(ticker, next)?;
         }
-        self.probe(&[]);
+        self.engine.set_streams(stopped, &[]);
+        self.report();
         Ok(())
     }
 

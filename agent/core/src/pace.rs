@@ -72,6 +72,11 @@ impl Pace {
         now.back(self.tick * LAG_TICKS)
     }
 
+    /// The last tick at or before `at`.
+    pub(crate) fn tick_at_or_before(&self, at: Instant) -> Instant {
+        at.back(Duration::from_nanos(at.as_nanos() % nanos(self.tick)))
+    }
+
     /// The first tick at or after `at`: ticks lie on a fixed grid.
     pub(crate) fn tick_at_or_after(&self, at: Instant) -> Instant {
         let tick = nanos(self.tick);
@@ -117,6 +122,8 @@ mod tests {
         let pace = pace(1_000.0);
         assert_eq!(pace.tick_at_or_after(at(10)), at(10));
         assert_eq!(pace.tick_at_or_after(at(11)), at(20));
+        assert_eq!(pace.tick_at_or_before(at(10)), at(10));
+        assert_eq!(pace.tick_at_or_before(at(19)), at(10));
     }
 
     fn send_all(pace: &mut Pace, now: Instant) -> u32 {

@@ -73,11 +73,15 @@ impl Transmit {
 }
 
 impl Engine {
-    /// The next probe that is due at `now` and that the ceilings allow. What fell too far behind its schedule
+    /// The next probe that was due by this tick and that the ceilings allow. What fell too far behind its schedule
     /// ends as `skipped`: a stall is never made up for by a burst.
+    ///
+    /// The tick's own time decides, not the time at which the driver got to it: so a stream's probes always belong
+    /// to the same tick of its period, and leave evenly.
     pub fn poll_transmit(&mut self, now: Instant) -> Poll {
         self.skip_overdue(now);
-        let first = self.schedule.first().filter(|(due, _)| *due <= now && self.pace.allows());
+        let tick = self.pace.tick_at_or_before(now);
+        let first = self.schedule.first().filter(|(due, _)| *due <= tick && self.pace.allows());
         let Some((due, id)) = first else { return Poll::Idle };
         let Some(state) = self.streams.get(id) else { return Poll::Idle };
         let protocol = state.planned.stream.protocol;
