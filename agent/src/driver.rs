@@ -304,7 +304,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         }
         self.ledger.tick(&TickReport {
             now: clock.mono,
-            lag: self.engine.lag(),
+            lag: self.engine.take_lag(),
             in_flight: self.engine.in_flight(),
             probes_per_second: self.engine.probes_per_second(),
             drops,
@@ -324,7 +324,7 @@ fn drain(
 ) -> bool {
     let drained = sockets.receive(channel, &mut |received| match received {
         Received::Packet { from, bytes, stamp } => {
-            let decoded = answer::decode(channel, settings.icmp_id, bytes);
+            let decoded = answer::decode(channel, settings.icmp_id, settings.size, bytes);
             inbox.push(decoded.map_or_else(Inbound::Reject, |answer| Inbound::Answer(from, answer, stamp)));
         }
         Received::Transmitted { frame, stamp, source } => {

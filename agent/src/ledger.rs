@@ -11,6 +11,7 @@ use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
 use podsonar_core::target::{Planned, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::{Channel, Reject};
+use prometheus_client::metrics::counter::Counter;
 
 use crate::metrics::state::{Metrics, Path, verdict};
 use crate::record::Recorder;
@@ -26,8 +27,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 pub struct TickReport {
     /// The time of the tick.
     pub now: Instant,
-    /// How late the latest probe of this tick was.
-    pub lag: Duration,
+    /// How late the latest probe of this tick was; `None` if nothing was due.
+    pub lag: Option<Duration>,
     /// Probes sent and without result.
     pub in_flight: usize,
     /// Probes that fall due each second.
@@ -46,7 +47,6 @@ pub struct Ledger {
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
     retain: Duration,
-    clock: ClockReading,
     now: Instant,
     next_expiry: Instant,
     live: HashMap<StreamId, Entry>,
@@ -83,16 +83,10 @@ impl Paths {
 }
 
 impl Ledger {
-    /// A ledger without streams, at the time of `clock`. Series of a removed stream stay for `retain`.
-    pub fn new(
-        metrics: Arc<Metrics>,
-        recorder: Option<Recorder>,
-        retain: Duration,
-        clock: ClockReading,
-    ) -> Self {
-        let (now, next_expiry) = (clock.mono, clock.mono + EXPIRE_EVERY);
+    /// A ledger without streams, at the time of `now`. Series of a removed stream stay for `retain`.
+    pub fn new(metrics: Arc<Metrics>, recorder: Option<Recorder>, retain: Duration, now: Instant) -> Self {
         let (live, targets) = (HashMap::new(), HashMap::new());
-        Self { metrics, recorder, retain, clock, now, next_expiry, live, targets }
+        Self { metrics, recorder, retain, now, next_expiry: now + EXPIRE_EVERY, live, targets }
     }
 
     /// A stream is probed from now on: its series appear, or go on if it was here lately.
@@ -103,11 +97,11 @@ impl Ledger {
         if paths.are_unused()
             && let Some(count) = self.metrics.targets.get(target.kind as usize)
         {
-            count.add(1);
+            count.inc();
         }
         let Some(place) = paths.of(stream.protocol) else { return };
         let used = place.get_or_insert_with(|| {
-            let path = Arc::new(Path::new(stream.clone(), self.clock.to_wall(self.now)));
+            let path = Arc::new(Path::new(stream.clone()));
             self.metrics.add_path(Arc::clone(&path));
             Use { path, streams: 0, unused_since: self.now }
         });
@@ -131,19 +125,18 @@ impl Ledger {
         if paths.are_unused()
             && let Some(count) = self.metrics.targets.get(stream.target.kind as usize)
         {
-            count.subtract(1);
+            count.dec();
         }
     }
 
     /// A probe that fell due has its result; `clock` tells where its times lie on the wall clock.
     pub fn outcome(&mut self, outcome: &Outcome, clock: &ClockReading) {
-        self.clock = *clock;
         let Some(entry) = self.live.get(&outcome.stream) else { return };
         let stream = &entry.path.stream;
         match verdict(outcome.result) {
             Ok(answer) => {
                 let observed = match outcome.result.rtt() {
-                    Some(Rtt::Observed(rtt)) => Some(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX)),
+                    Some(Rtt::Observed(rtt)) => Some(rtt),
                     Some(Rtt::Estimated(_) | Rtt::Unmeasured) | None => None,
                 };
                 entry.path.count(answer, observed);
@@ -152,7 +145,7 @@ impl Ledger {
                 if let Some(group) = self.metrics.group(channel(stream), stream.target.kind)
                     && let Some(count) = group.void.get(reason as usize)
                 {
-                    count.add(outcome.count);
+                    count.inc_by(outcome.count);
                 }
             }
         }
@@ -170,12 +163,14 @@ impl Ledger {
         let stream = &entry.path.stream;
         let Some(group) = self.metrics.group(channel(stream), stream.target.kind) else { return };
         match stray {
-            Stray::Duplicate => group.duplicates.add(1),
+            Stray::Duplicate => {
+                group.duplicates.inc();
+            }
             Stray::Late(hint) => {
                 if let Some(place) = LateHint::ALL.iter().position(|each| *each == hint)
                     && let Some(count) = group.late.get(place)
                 {
-                    count.add(1);
+                    count.inc();
                 }
             }
         }
@@ -186,15 +181,17 @@ impl Ledger {
         let metrics = &self.metrics;
         self.now = report.now;
         metrics.heartbeat.set(report.now.as_nanos());
-        metrics.observe_lag(u64::try_from(report.lag.as_nanos()).unwrap_or(u64::MAX));
+        if let Some(lag) = report.lag {
+            metrics.schedule_lag.observe(lag.as_secs_f64());
+        }
         metrics.in_flight.set(report.in_flight as u64);
         metrics.probes_per_second.set(report.probes_per_second);
-        metrics.clock_jumps.set(report.clock_jumps);
+        raise(&metrics.clock_jumps, report.clock_jumps);
         for (count, total) in metrics.drops.iter().zip(report.drops) {
-            count.set(total);
+            raise(count, total);
         }
         for (count, total) in metrics.rejects.iter().zip(report.rejects) {
-            count.set(total);
+            raise(count, total);
         }
         if report.now >= self.next_expiry {
             self.next_expiry = report.now + EXPIRE_EVERY;
@@ -225,12 +222,17 @@ impl Ledger {
         let Some(stamps) = self.metrics.stamps.get(channel.index()) else { return };
         let place = |source: StampSource| StampSource::ALL.iter().position(|each| *each == source);
         if let Some(count) = place(sent.tx).and_then(|place| stamps.tx.get(place)) {
-            count.add(1);
+            count.inc();
         }
         if let Some(count) = sent.rx.and_then(place).and_then(|place| stamps.rx.get(place)) {
-            count.add(1);
+            count.inc();
         }
     }
+}
+
+/// Brings a counter up to a total that somebody else counts.
+fn raise(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn channel(stream: &Stream) -> Channel {

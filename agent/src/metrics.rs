@@ -3,34 +3,34 @@
 
 pub mod accept;
 mod encode;
-pub mod histogram;
 mod process;
 pub mod scrape;
 pub mod state;
 mod table;
 
+use std::fmt;
+
 use podsonar_core::outcome::{LateHint, StampSource};
 use podsonar_core::target::Kind;
 use podsonar_core::wire::{Channel, Reject};
+use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 
-use self::encode::{Encoder, HistogramView, Label, Value};
-use self::histogram::Bound;
-use self::state::{Answer, Group, LAG_BOUNDS, Metrics, Path, VoidReason};
+use self::encode::{Label, sample};
+use self::state::{Answer, Group, Metrics, Path, VoidReason};
 
 pub use self::table::readme_table;
 
-/// Buckets of `podsonar_rtt_seconds`: dense where pod networks live, no integers (`le="1"` and `le="1.0"` differ).
-pub const RTT_BOUNDS: [Bound; 9] = [
-    Bound { nanos: 100_000, le: "0.0001" },
-    Bound { nanos: 250_000, le: "0.00025" },
-    Bound { nanos: 500_000, le: "0.0005" },
-    Bound { nanos: 1_000_000, le: "0.001" },
-    Bound { nanos: 2_000_000, le: "0.002" },
-    Bound { nanos: 5_000_000, le: "0.005" },
-    Bound { nanos: 10_000_000, le: "0.01" },
-    Bound { nanos: 50_000_000, le: "0.05" },
-    Bound { nanos: 250_000_000, le: "0.25" },
-];
+/// Bounds of `podsonar_rtt_seconds`, in seconds: dense where pod networks live, no integers (`le="1"` and `le="1.0"`
+/// differ).
+pub const RTT_BOUNDS: [f64; 9] = [0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25];
+
+/// Bounds of its native buckets grow by no more than this factor, so schema 3.
+const NATIVE_FACTOR: f64 = 1.1;
+
+/// Bounds of `podsonar_schedule_lag_seconds`, in seconds.
+pub const LAG_BOUNDS: [f64; 7] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5];
 
 /// One metric family.
 #[derive(Debug)]
@@ -59,13 +59,30 @@ pub enum MetricType {
     NativeHistogram,
 }
 
+impl Metric {
+    /// The name as prometheus-client and `OpenMetrics` have it: they add a counter's suffix themselves.
+    fn family(&self) -> &'static str {
+        self.name.strip_suffix("_total").unwrap_or(self.name)
+    }
+}
+
+impl From<MetricType> for prometheus_client::metrics::MetricType {
+    fn from(kind: MetricType) -> Self {
+        match kind {
+            MetricType::Counter => Self::Counter,
+            MetricType::Gauge => Self::Gauge,
+            MetricType::Histogram | MetricType::NativeHistogram => Self::Histogram,
+        }
+    }
+}
+
 /// Where samples come from.
 #[derive(Debug)]
 enum Samples {
     /// From each path.
-    Path(fn(&Path, &Metrics, &mut Encoder)),
+    Path(fn(&Path, &Metrics, &mut MetricEncoder<'_>) -> fmt::Result),
     /// From the agent as a whole.
-    Agent(fn(&Metrics, &mut Encoder)),
+    Agent(fn(&Metrics, MetricEncoder<'_>) -> fmt::Result),
 }
 
 const PATH: &[&str] =
@@ -126,23 +143,21 @@ pub static ALL: [Metric; 24] = [
         kind: MetricType::Gauge,
         labels: &[],
         help: "Probes that fall due each second.",
-        samples: Samples::Agent(|metrics, out| {
-            out.sample(&[], Value::Number(metrics.probes_per_second.get()));
-        }),
+        samples: Samples::Agent(|metrics, family| metrics.probes_per_second.encode(family)),
     },
     Metric {
         name: "podsonar_schedule_lag_seconds",
         kind: MetricType::Histogram,
         labels: &[],
-        help: "How late the latest probe of each tick was sent.",
-        samples: Samples::Agent(schedule_lag),
+        help: "How late the latest probe of each tick was sent; a tick without probes is not observed.",
+        samples: Samples::Agent(|metrics, family| metrics.schedule_lag.encode(family)),
     },
     Metric {
         name: "podsonar_probes_in_flight",
         kind: MetricType::Gauge,
         labels: &[],
         help: "Probes that were sent and have no result yet.",
-        samples: Samples::Agent(|metrics, out| out.sample(&[], Value::Whole(metrics.in_flight.get()))),
+        samples: Samples::Agent(|metrics, family| metrics.in_flight.encode(family)),
     },
     Metric {
         name: "podsonar_stamp_source_total",
@@ -177,30 +192,28 @@ pub static ALL: [Metric; 24] = [
         kind: MetricType::Counter,
         labels: &[],
         help: "Steps of the wall clock and suspends; probes in flight then are not observed.",
-        samples: Samples::Agent(|metrics, out| out.sample(&[], Value::Whole(metrics.clock_jumps.get()))),
+        samples: Samples::Agent(|metrics, family| metrics.clock_jumps.encode(family)),
     },
     Metric {
         name: "podsonar_record_lines_dropped_total",
         kind: MetricType::Counter,
         labels: &[],
         help: "Lines that --record could not write.",
-        samples: Samples::Agent(|metrics, out| out.sample(&[], Value::Whole(metrics.record_dropped.get()))),
+        samples: Samples::Agent(|metrics, family| metrics.record_dropped.encode(family)),
     },
     Metric {
         name: "podsonar_scrapes_in_progress",
         kind: MetricType::Gauge,
         labels: &[],
         help: "Scrapes being answered, this one included.",
-        samples: Samples::Agent(|metrics, out| {
-            out.sample(&[], Value::Whole(metrics.scrapes_in_progress.get()));
-        }),
+        samples: Samples::Agent(|metrics, family| metrics.scrapes_in_progress.encode(family)),
     },
     Metric {
         name: "podsonar_scrapes_refused_total",
         kind: MetricType::Counter,
         labels: &[],
         help: "Scrapes refused because too many were in progress.",
-        samples: Samples::Agent(|metrics, out| out.sample(&[], Value::Whole(metrics.scrapes_refused.get()))),
+        samples: Samples::Agent(|metrics, family| metrics.scrapes_refused.encode(family)),
     },
     Metric {
         name: "podsonar_build_info",
@@ -214,147 +227,157 @@ pub static ALL: [Metric; 24] = [
         kind: MetricType::Counter,
         labels: &[],
         help: "CPU time of the process, user and system.",
-        samples: Samples::Agent(|_, out| out.optional(process::cpu_seconds())),
+        samples: Samples::Agent(|_, family| counter(process::cpu_seconds(), family)),
     },
     Metric {
         name: "process_resident_memory_bytes",
         kind: MetricType::Gauge,
         labels: &[],
         help: "Resident memory.",
-        samples: Samples::Agent(|_, out| out.optional(process::resident_bytes())),
+        samples: Samples::Agent(|_, family| gauge(process::resident_bytes(), family)),
     },
     Metric {
         name: "process_virtual_memory_bytes",
         kind: MetricType::Gauge,
         labels: &[],
         help: "Virtual memory.",
-        samples: Samples::Agent(|_, out| out.optional(process::virtual_bytes())),
+        samples: Samples::Agent(|_, family| gauge(process::virtual_bytes(), family)),
     },
     Metric {
         name: "process_open_fds",
         kind: MetricType::Gauge,
         labels: &[],
         help: "Open file descriptors.",
-        samples: Samples::Agent(|_, out| out.optional(process::open_fds())),
+        samples: Samples::Agent(|_, family| gauge(process::open_fds(), family)),
     },
     Metric {
         name: "process_max_fds",
         kind: MetricType::Gauge,
         labels: &[],
         help: "Limit of open file descriptors.",
-        samples: Samples::Agent(|_, out| out.optional(process::max_fds())),
+        samples: Samples::Agent(|_, family| gauge(process::max_fds(), family)),
     },
     Metric {
         name: "process_start_time_seconds",
         kind: MetricType::Gauge,
         labels: &[],
         help: "Unix time at which the agent started.",
-        samples: Samples::Agent(|metrics, out| {
-            out.sample(&[], Value::Number(metrics.started.as_nanos() as f64 / 1e9));
+        samples: Samples::Agent(|metrics, family| {
+            gauge(Some(metrics.started.as_nanos() as f64 / 1e9), family)
         }),
     },
 ];
 
-fn rtt(path: &Path, metrics: &Metrics, out: &mut Encoder) {
-    path.read(|tallies| {
-        let view = HistogramView::new(&RTT_BOUNDS, &tallies.rtt, Some(&tallies.native));
-        out.sample(&[&path.labels(&metrics.facts)], Value::Histogram(view));
-    });
+fn rtt(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
+    sample(family, &[&path.labels(&metrics.facts)], &path.rtt)
 }
 
 /// Reply and lost are there from the start, so that rates see their first step.
-fn probes(path: &Path, metrics: &Metrics, out: &mut Encoder) {
-    let counts = path.read(|tallies| tallies.answers);
+fn probes(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
     let labels = path.labels(&metrics.facts);
-    for (answer, count) in Answer::ALL.into_iter().zip(counts) {
-        if count > 0 || answer.starts_at_zero() {
-            out.sample(&[&labels, &[("result", answer.label())]], Value::Whole(count));
+    for (answer, count) in Answer::ALL.into_iter().zip(&path.answers) {
+        if count.get() > 0 || answer.starts_at_zero() {
+            sample(family, &[&labels, &[("result", answer.label())]], count)?;
         }
     }
+    Ok(())
 }
 
-fn probes_void(metrics: &Metrics, out: &mut Encoder) {
+fn probes_void(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     groups(metrics, |group, labels| {
         for (reason, count) in VoidReason::ALL.into_iter().zip(&group.void) {
-            out.sample(&[labels, &[("reason", reason.label())]], Value::Whole(count.get()));
+            sample(&mut family, &[labels, &[("reason", reason.label())]], count)?;
         }
-    });
+        Ok(())
+    })
 }
 
-fn late_replies(metrics: &Metrics, out: &mut Encoder) {
+fn late_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     groups(metrics, |group, labels| {
         for (hint, count) in LateHint::ALL.into_iter().zip(&group.late) {
-            out.sample(&[labels, &[("hint", hint.label())]], Value::Whole(count.get()));
+            sample(&mut family, &[labels, &[("hint", hint.label())]], count)?;
         }
-    });
+        Ok(())
+    })
 }
 
-fn duplicate_replies(metrics: &Metrics, out: &mut Encoder) {
-    groups(metrics, |group, labels| out.sample(&[labels], Value::Whole(group.duplicates.get())));
+fn duplicate_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    groups(metrics, |group, labels| sample(&mut family, &[labels], &group.duplicates))
 }
 
-fn targets(metrics: &Metrics, out: &mut Encoder) {
+fn targets(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     for (kind, count) in Kind::ALL.into_iter().zip(&metrics.targets) {
-        out.sample(&[&[("kind", kind.label()), ("state", "probed")]], Value::Whole(count.get()));
+        sample(&mut family, &[&[("kind", kind.label()), ("state", "probed")]], count)?;
     }
+    Ok(())
 }
 
-fn schedule_lag(metrics: &Metrics, out: &mut Encoder) {
-    let lag = metrics.schedule_lag();
-    out.sample(&[], Value::Histogram(HistogramView::new(&LAG_BOUNDS, &lag, None)));
-}
-
-fn stamp_source(metrics: &Metrics, out: &mut Encoder) {
+fn stamp_source(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     for (channel, stamps) in Channel::ALL.into_iter().zip(&metrics.stamps) {
         if metrics.facts.has_socket(channel) {
             for (direction, counts) in [("tx", &stamps.tx), ("rx", &stamps.rx)] {
                 for (source, count) in StampSource::ALL.into_iter().zip(counts) {
                     let stamp = [("direction", direction), ("stamp", source.label())];
-                    out.sample(&[&channel_labels(channel), &stamp], Value::Whole(count.get()));
+                    sample(&mut family, &[&channel_labels(channel), &stamp], count)?;
                 }
             }
         }
     }
+    Ok(())
 }
 
-fn socket_drops(metrics: &Metrics, out: &mut Encoder) {
+fn socket_drops(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     for (channel, drops) in Channel::ALL.into_iter().zip(&metrics.drops) {
         if metrics.facts.has_socket(channel) {
-            out.sample(&[&channel_labels(channel)], Value::Whole(drops.get()));
+            sample(&mut family, &[&channel_labels(channel)], drops)?;
         }
     }
+    Ok(())
 }
 
-fn receive_buffer(metrics: &Metrics, out: &mut Encoder) {
+fn receive_buffer(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     for (channel, granted) in Channel::ALL.into_iter().zip(metrics.facts.receive_buffers) {
         if let Some(bytes) = granted {
-            out.sample(&[&channel_labels(channel)], Value::Whole(bytes));
+            sample(&mut family, &[&channel_labels(channel)], &ConstGauge::new(bytes))?;
         }
     }
+    Ok(())
 }
 
-fn rejected_packets(metrics: &Metrics, out: &mut Encoder) {
+fn rejected_packets(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     for (reason, count) in Reject::ALL.into_iter().zip(&metrics.rejects) {
-        out.sample(&[&[("reason", reason.label())]], Value::Whole(count.get()));
+        sample(&mut family, &[&[("reason", reason.label())]], count)?;
     }
+    Ok(())
 }
 
-fn build_info(metrics: &Metrics, out: &mut Encoder) {
+fn build_info(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     let facts = &metrics.facts;
     let labels = [("source", &*facts.source), ("source_zone", &facts.zone), ("version", facts.version)];
-    out.sample(&[&labels], Value::Whole(1));
+    sample(&mut family, &[&labels], &ConstGauge::new(1_u64))
+}
+
+/// A counter without labels, if its value is known.
+fn counter(value: Option<impl EncodeCounterValue>, family: MetricEncoder<'_>) -> fmt::Result {
+    value.map_or(Ok(()), |value| ConstCounter::new(value).encode(family))
+}
+
+/// A gauge without labels, if its value is known.
+fn gauge(value: Option<impl EncodeGaugeValue>, family: MetricEncoder<'_>) -> fmt::Result {
+    value.map_or(Ok(()), |value| ConstGauge::new(value).encode(family))
 }
 
 /// Calls `each` for every protocol, family and kind that ever had a stream.
-fn groups(metrics: &Metrics, mut each: impl FnMut(&Group, &[Label<'_>])) {
+fn groups(metrics: &Metrics, mut each: impl FnMut(&Group, &[Label<'_>]) -> fmt::Result) -> fmt::Result {
     for (channel, kinds) in Channel::ALL.into_iter().zip(&metrics.groups) {
         for (kind, group) in Kind::ALL.into_iter().zip(kinds) {
             if group.is_used() {
                 let [protocol, family] = channel_labels(channel);
-                each(group, &[protocol, family, ("kind", kind.label()), ("source", &metrics.facts.source)]);
+                each(group, &[protocol, family, ("kind", kind.label()), ("source", &metrics.facts.source)])?;
             }
         }
     }
+    Ok(())
 }
 
 fn channel_labels(channel: Channel) -> [Label<'static>; 2] {
@@ -395,13 +418,10 @@ mod tests {
     }
 
     #[test]
-    fn bounds_ascend_are_no_integers_and_mean_what_they_say() {
-        for bound in RTT_BOUNDS.iter().chain(&LAG_BOUNDS) {
-            let seconds: f64 = bound.le.parse().unwrap();
-            assert_eq!((seconds * 1e9).round() as u64, bound.nanos);
-            assert!(seconds.fract() > 0.0, "{}", bound.le);
+    fn bounds_ascend_and_are_no_integers() {
+        for bounds in [RTT_BOUNDS.as_slice(), &LAG_BOUNDS] {
+            assert!(bounds.is_sorted());
+            assert!(bounds.iter().all(|bound| bound.fract() > 0.0), "{bounds:?}");
         }
-        assert!(RTT_BOUNDS.is_sorted_by_key(|bound| bound.nanos));
-        assert!(LAG_BOUNDS.is_sorted_by_key(|bound| bound.nanos));
     }
 }

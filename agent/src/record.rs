@@ -82,7 +82,7 @@ impl Recorder {
         match self.queue.try_send(finished) {
             Ok(()) => {}
             Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) => {
-                self.metrics.record_dropped.add(lost.outcome.count);
+                self.metrics.record_dropped.inc_by(lost.outcome.count);
             }
         }
     }
@@ -149,7 +149,7 @@ fn write_all(file: File, finished: &Receiver<Finished>, metrics: &Metrics) -> io
             }
         }
         if failed.is_err() {
-            metrics.record_dropped.add(next.outcome.count);
+            metrics.record_dropped.inc_by(next.outcome.count);
         }
     }
     failed.and_then(|()| out.flush())
@@ -157,7 +157,7 @@ fn write_all(file: File, finished: &Receiver<Finished>, metrics: &Metrics) -> io
 
 fn write(out: &mut impl Write, finished: &Finished, metrics: &Metrics) -> io::Result<()> {
     let lines = finished.outcome.count.min(MAX_REPEAT);
-    metrics.record_dropped.add(finished.outcome.count - lines);
+    metrics.record_dropped.inc_by(finished.outcome.count - lines);
     let step = i64::try_from(finished.interval.as_nanos()).unwrap_or(i64::MAX);
     let mut line = Line::of(finished);
     for _ in 0..lines {

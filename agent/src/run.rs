@@ -181,7 +181,7 @@ impl Agent {
             Engine::new(identity, clock),
             sockets,
             SystemClocks,
-            Ledger::new(metrics, recorder, RETAIN, clock),
+            Ledger::new(metrics, recorder, RETAIN, clock.mono),
             driver::Settings { channels, icmp_id: random.icmp_id, size: probing.size },
         ))?;
         driver.probe(probing.planned);

@@ -99,7 +99,7 @@ pub struct Engine {
     /// Probes judged in a row, by channel, whose transmit stamp the kernel did not deliver.
     unstamped: [u32; Channel::ALL.len()],
     rejects: [u64; Reject::ALL.len()],
-    lag: Duration,
+    lag: Option<Duration>,
     events: VecDeque<Event>,
 }
 
@@ -119,7 +119,7 @@ impl Engine {
             drops: Default::default(),
             unstamped: [0; Channel::ALL.len()],
             rejects: [0; Reject::ALL.len()],
-            lag: Duration::ZERO,
+            lag: None,
             events: VecDeque::new(),
             identity,
         }
@@ -130,7 +130,6 @@ impl Engine {
         self.drained = self.clock.now().mono;
         self.clock.read(reading);
         self.pace.begin_tick(reading.mono);
-        self.lag = Duration::ZERO;
     }
 
     /// A received packet is not an answer to anything.
@@ -181,9 +180,9 @@ impl Engine {
         self.pace.rate()
     }
 
-    /// How far behind its schedule the latest probe of this tick was.
-    pub fn lag(&self) -> Duration {
-        self.lag
+    /// How far behind its schedule the latest of the probes was that were handed out since this was last asked.
+    pub fn take_lag(&mut self) -> Option<Duration> {
+        self.lag.take()
     }
 
     /// Packets that answered nothing so far, in the order of [`Reject::ALL`].

@@ -285,7 +285,7 @@ impl World {
             Engine::new(identity, clock),
             net.clone(),
             net.clone(),
-            Ledger::new(metrics, Some(recorder), RETAIN, clock),
+            Ledger::new(metrics, Some(recorder), RETAIN, clock.mono),
             Settings { channels, icmp_id: ICMP_ID, size: 56 },
         );
         driver.probe(planned);
@@ -332,7 +332,7 @@ impl World {
         let facts =
             Facts { source: "s".into(), zone: String::new(), version: "0", receive_buffers: [None; 4] };
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
-        self.driver.ledger = Ledger::new(metrics, None, RETAIN, clock);
+        self.driver.ledger = Ledger::new(metrics, None, RETAIN, clock.mono);
         self.writer.take().unwrap().finish().unwrap();
         let text = fs::read_to_string(&self.path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -20,10 +20,10 @@ pub(super) struct Turn(Arc<Metrics>);
 impl Turn {
     /// A turn, if fewer than `limit` are taken.
     pub(super) fn take(metrics: &Arc<Metrics>, limit: u64) -> Option<Self> {
-        metrics.scrapes_in_progress.add(1);
+        metrics.scrapes_in_progress.inc();
         let turn = Self(Arc::clone(metrics));
         if metrics.scrapes_in_progress.get() > limit {
-            metrics.scrapes_refused.add(1);
+            metrics.scrapes_refused.inc();
             return None;
         }
         Some(turn)
@@ -32,7 +32,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.scrapes_in_progress.subtract(1);
+        self.0.scrapes_in_progress.dec();
     }
 }
 

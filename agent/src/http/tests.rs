@@ -193,7 +193,7 @@ impl Server {
                 kind: Kind::Fixed,
             });
             let stream = Stream { target, protocol: Probe::Icmp };
-            self.metrics.add_path(Arc::new(Path::new(stream, WallTime::from_nanos(0))));
+            self.metrics.add_path(Arc::new(Path::new(stream)));
         }
     }
 

@@ -1,143 +1,111 @@
-//! The three exposition formats behind one interface: a family is begun, samples follow, it is ended.
-//!
-//! Written by hand rather than through a metrics crate, because a scrape of 10,000 paths has 140,000 lines: labels
-//! are rendered once a path, the body is handed out in pieces, and a path's histogram takes a third of the memory.
+//! From the declarations to what prometheus-client encodes: a part of a metric is a [`Collector`].
 
-mod protobuf;
-mod text;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
-use std::collections::VecDeque;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder,
+};
+use prometheus_client::registry::Registry;
 
-use podsonar_core::time::WallTime;
-
-use self::protobuf::Protobuf;
-use self::text::Text;
-use super::Metric;
-use super::accept::Format;
-use super::histogram::{Bound, Classic, Native};
+use super::state::{Metrics, Path};
+use super::{ALL, Metric, Samples};
 
 /// A label's name and value. An empty value means that the label is absent, as everywhere in Prometheus.
 pub(crate) type Label<'a> = (&'static str, &'a str);
 
-/// What a sample says.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
-    /// A whole number, of a counter or gauge.
-    Whole(u64),
-    /// A real number, of a counter or gauge.
-    Number(f64),
-    /// A histogram.
-    Histogram(HistogramView<'a>),
+/// Adds a sample. Its labels are all of `labels`, in order.
+pub(super) fn sample(
+    family: &mut MetricEncoder<'_>,
+    labels: &[&[Label<'_>]],
+    value: &impl EncodeMetric,
+) -> fmt::Result {
+    value.encode(family.encode_family(&Labels(labels))?)
 }
 
-/// A histogram's numbers, by reference.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HistogramView<'a> {
-    bounds: &'a [Bound],
-    counts: &'a [u64],
-    above: u64,
-    sum_nanos: u64,
-    native: Option<&'a Native>,
-}
-
-impl<'a> HistogramView<'a> {
-    pub(super) fn new<const N: usize>(
-        bounds: &'a [Bound; N],
-        classic: &'a Classic<N>,
-        native: Option<&'a Native>,
-    ) -> Self {
-        Self { bounds, counts: &classic.counts, above: classic.above, sum_nanos: classic.sum, native }
-    }
-
-    /// Bounds with the number of observations up to each.
-    fn cumulative(&self) -> impl Iterator<Item = (&'a Bound, u64)> {
-        let mut total = 0;
-        self.bounds.iter().zip(self.counts).map(move |(bound, count)| {
-            total += count;
-            (bound, total)
-        })
-    }
-
-    fn count(&self) -> u64 {
-        self.counts.iter().sum::<u64>() + self.above
-    }
-
-    fn sum_seconds(&self) -> f64 {
-        self.sum_nanos as f64 / 1e9
-    }
-}
-
-/// Renders families into pieces of a body.
+/// Labels by reference.
 #[derive(Debug)]
-pub(super) enum Encoder {
-    Text(Text),
-    Protobuf(Protobuf),
+struct Labels<'a>(&'a [&'a [Label<'a>]]);
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let present = self.0.iter().copied().flatten().filter(|(_, value)| !value.is_empty());
+        for label in present {
+            label.encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
 }
 
-impl Encoder {
-    pub(super) fn new(format: Format) -> Self {
-        match format {
-            Format::Text => Self::Text(Text::prometheus()),
-            Format::OpenMetrics => Self::Text(Text::open_metrics()),
-            Format::Protobuf => Self::Protobuf(Protobuf::default()),
-        }
-    }
+/// Paths in one part: so few that a part is small beside a piece of a body.
+const PATHS: usize = 8;
 
-    /// Begins a family.
-    pub(super) fn begin(&mut self, metric: &'static Metric) {
-        match self {
-            Self::Text(text) => text.begin(metric),
-            Self::Protobuf(protobuf) => protobuf.begin(metric),
-        }
-    }
+/// What is rendered at once: a metric of the agent, or a metric of some paths.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) metric: &'static Metric,
+    metrics: Arc<Metrics>,
+    paths: Arc<Vec<Arc<Path>>>,
+    range: Range<usize>,
+    /// It is its metric's first part.
+    pub(super) first: bool,
+    /// It is its metric's last part.
+    pub(super) last: bool,
+}
 
-    /// Since when the samples that follow have been counting.
-    pub(super) fn created(&mut self, at: WallTime) {
-        match self {
-            Self::Text(_) => {}
-            Self::Protobuf(protobuf) => protobuf.created(at),
-        }
+impl Part {
+    /// A registry of this part alone.
+    pub(super) fn into_registry(self) -> Registry {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        registry
     }
+}
 
-    /// A sample of the family that was begun. Its labels are all of `labels`, in order.
-    pub(super) fn sample(&mut self, labels: &[&[Label<'_>]], value: Value<'_>) {
-        match self {
-            Self::Text(text) => text.sample(labels, value),
-            Self::Protobuf(protobuf) => protobuf.sample(labels, value),
-        }
-    }
-
-    /// A sample without labels, if there is a value.
-    pub(super) fn optional(&mut self, value: Option<f64>) {
-        if let Some(number) = value {
-            self.sample(&[], Value::Number(number));
-        }
-    }
-
-    /// Ends the family.
-    pub(super) fn end(&mut self) {
-        match self {
-            Self::Text(_) => {}
-            Self::Protobuf(protobuf) => protobuf.end(),
-        }
-    }
-
-    /// Ends the exposition.
-    pub(super) fn finish(&mut self) {
-        match self {
-            Self::Text(text) => text.finish(),
-            Self::Protobuf(_) => {}
-        }
-    }
-
-    /// Moves what is ready to be sent into `pieces`.
-    pub(super) fn take(&mut self, pieces: &mut VecDeque<Vec<u8>>) {
-        match self {
-            Self::Text(text) => text.take(pieces),
-            Self::Protobuf(protobuf) => protobuf.take(pieces),
+impl Collector for Part {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let metric = self.metric;
+        let mut family = encoder.encode_descriptor(metric.family(), metric.help, None, metric.kind.into())?;
+        match metric.samples {
+            Samples::Agent(samples) => samples(&self.metrics, family),
+            Samples::Path(samples) => {
+                let paths = self.paths.get(self.range.clone()).unwrap_or_default();
+                paths.iter().try_for_each(|path| samples(path, &self.metrics, &mut family))
+            }
         }
     }
 }
 
-/// Pieces of a body are about this long, in bytes.
-const PIECE: usize = 64 * 1024;
+/// All parts of a scrape, in the order of exposition. Paths that come later are not in it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    metrics: Arc<Metrics>,
+    paths: Arc<Vec<Arc<Path>>>,
+    metric: usize,
+    path: usize,
+}
+
+impl Parts {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { paths: metrics.paths(), metrics, metric: 0, path: 0 }
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        let metric = ALL.get(self.metric)?;
+        let paths = match metric.samples {
+            Samples::Agent(_) => 0,
+            Samples::Path(_) => self.paths.len(),
+        };
+        let range = self.path..paths.min(self.path + PATHS);
+        let (first, last) = (range.start == 0, range.end == paths);
+        (self.metric, self.path) = if last { (self.metric + 1, 0) } else { (self.metric, range.end) };
+        let (metrics, paths) = (Arc::clone(&self.metrics), Arc::clone(&self.paths));
+        Some(Part { metric, metrics, paths, range, first, last })
+    }
+}

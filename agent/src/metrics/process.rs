@@ -17,33 +17,33 @@ pub(super) fn cpu_seconds() -> Option<f64> {
 }
 
 /// Resident memory in bytes (`VmRSS`).
-pub(super) fn resident_bytes() -> Option<f64> {
+pub(super) fn resident_bytes() -> Option<u64> {
     status_bytes("VmRSS:")
 }
 
 /// Virtual memory in bytes (`VmSize`).
-pub(super) fn virtual_bytes() -> Option<f64> {
+pub(super) fn virtual_bytes() -> Option<u64> {
     status_bytes("VmSize:")
 }
 
 /// Open file descriptors.
-pub(super) fn open_fds() -> Option<f64> {
+pub(super) fn open_fds() -> Option<u64> {
     // The listing has a descriptor of its own.
-    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64)
 }
 
 /// The soft limit of open file descriptors.
-pub(super) fn max_fds() -> Option<f64> {
+pub(super) fn max_fds() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn status_bytes(field: &str) -> Option<f64> {
+fn status_bytes(field: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kibibytes: f64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024.0)
+    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 #[cfg(test)]
@@ -53,9 +53,9 @@ mod tests {
     #[test]
     fn every_figure_can_be_read_here() {
         assert!(cpu_seconds().is_some());
-        assert!(resident_bytes().unwrap() > 100_000.0);
+        assert!(resident_bytes().unwrap() > 100_000);
         assert!(virtual_bytes().unwrap() >= resident_bytes().unwrap());
-        assert!(open_fds().unwrap() >= 3.0);
+        assert!(open_fds().unwrap() >= 3);
         assert!(max_fds().unwrap() >= open_fds().unwrap());
     }
 }

@@ -1,86 +1,43 @@
 //! One scrape: a view of the metrics that renders itself piece by piece, as fast as its reader takes it.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::Write;
 use std::mem;
 use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use prometheus_client::encoding::prometheus_protobuf::{self, prometheus_data_model::MetricFamily};
+use prometheus_client::encoding::text;
+use prost::Message;
 
 use super::accept::Format;
-use super::encode::Encoder;
-use super::state::{Metrics, Path};
-use super::{ALL, Samples};
+use super::encode::{Part, Parts};
+use super::state::Metrics;
 
-/// Paths rendered between two looks at whether a piece is full.
-const STEP: usize = 16;
+/// Pieces of a body are about this long, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// The only errors are those of writing, and memory takes all.
+const CANNOT_FAIL: &str = "writing to memory cannot fail";
 
 /// An exposition as an iterator of pieces of about 64 KiB. It holds no lock between two pieces.
-pub struct Scrape {
-    metrics: Arc<Metrics>,
-    paths: Arc<Vec<Arc<Path>>>,
-    encoder: Encoder,
-    family: usize,
-    path: usize,
-    finished: bool,
-    pieces: VecDeque<Vec<u8>>,
-}
-
-impl fmt::Debug for Scrape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scrape")
-            .field("family", &self.family)
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
+#[derive(Debug)]
+pub enum Scrape {
+    /// Prometheus text 0.0.4 or `OpenMetrics`.
+    Text(Text),
+    /// Prometheus protobuf.
+    Protobuf(Protobuf),
 }
 
 impl Scrape {
     /// A scrape of the paths that are there now.
     pub fn new(metrics: Arc<Metrics>, format: Format) -> Self {
-        Self {
-            paths: metrics.paths(),
-            metrics,
-            encoder: Encoder::new(format),
-            family: 0,
-            path: 0,
-            finished: false,
-            pieces: VecDeque::new(),
-        }
-    }
-
-    /// Renders some more.
-    fn step(&mut self) {
-        let Some(metric) = ALL.get(self.family) else {
-            self.encoder.finish();
-            self.finished = true;
-            return;
-        };
-        if self.path == 0 {
-            self.encoder.begin(metric);
-        }
-        let mut complete = true;
-        match &metric.samples {
-            Samples::Agent(samples) => {
-                self.encoder.created(self.metrics.started);
-                samples(&self.metrics, &mut self.encoder);
-            }
-            Samples::Path(samples) => {
-                let rest = self.paths.get(self.path..).unwrap_or_default();
-                for path in rest.iter().take(STEP) {
-                    self.encoder.created(path.created);
-                    samples(path, &self.metrics, &mut self.encoder);
-                }
-                self.path += STEP;
-                complete = rest.len() <= STEP;
-            }
-        }
-        if complete {
-            self.encoder.end();
-            self.family += 1;
-            self.path = 0;
+        let parts = Parts::new(metrics);
+        match format {
+            Format::Text => Self::Text(Text { parts, open_metrics: false, ended: false }),
+            Format::OpenMetrics => Self::Text(Text { parts, open_metrics: true, ended: false }),
+            Format::Protobuf => Self::Protobuf(Protobuf { parts, pieces: VecDeque::new() }),
         }
     }
 }
@@ -89,11 +46,99 @@ impl Iterator for Scrape {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        while self.pieces.is_empty() && !self.finished {
-            self.step();
-            self.encoder.take(&mut self.pieces);
+        match self {
+            Self::Text(text) => text.next(),
+            Self::Protobuf(protobuf) => protobuf.next(),
+        }
+    }
+}
+
+/// A scrape in one of the text formats. They differ in the names of counters in comments and in the end mark.
+#[derive(Debug)]
+pub struct Text {
+    parts: Parts,
+    open_metrics: bool,
+    ended: bool,
+}
+
+impl Text {
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.ended {
+            return None;
+        }
+        let mut piece = String::with_capacity(PIECE + PIECE / 2);
+        while piece.len() < PIECE {
+            let Some(part) = self.parts.next() else {
+                self.ended = true;
+                if self.open_metrics {
+                    text::encode_eof(&mut piece).expect(CANNOT_FAIL);
+                }
+                break;
+            };
+            self.render(part, &mut piece);
+        }
+        (!piece.is_empty()).then(|| piece.into_bytes())
+    }
+
+    /// Renders a part at the end of `piece`: its comments (`HELP` and `TYPE`) only if it is a metric's first.
+    fn render(&self, part: Part, piece: &mut String) {
+        let (metric, first) = (part.metric, part.first);
+        let start = piece.len();
+        text::encode_registry(piece, &part.into_registry()).expect(CANNOT_FAIL);
+        let rendered = piece.get(start..).unwrap_or_default();
+        let comments: String = rendered.split_inclusive('\n').take(2).collect();
+        let wanted = match (first, self.open_metrics) {
+            (false, _) => String::new(),
+            (true, true) => return,
+            // A comment names a counter as its samples do in 0.0.4, without the suffix in OpenMetrics.
+            (true, false) => {
+                comments.replace(&format!(" {} ", metric.family()), &format!(" {} ", metric.name))
+            }
+        };
+        piece.replace_range(start..start + comments.len(), &wanted);
+    }
+}
+
+/// A scrape in protobuf: messages of one `MetricFamily` each, with their length before them.
+///
+/// That length is known only when all parts of a metric are encoded, so these wait until then.
+#[derive(Debug)]
+pub struct Protobuf {
+    parts: Parts,
+    pieces: VecDeque<Vec<u8>>,
+}
+
+impl Protobuf {
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.pieces.is_empty() {
+            self.encode_metric();
         }
         self.pieces.pop_front()
+    }
+
+    /// Encodes the next metric. Parts may follow each other within a message, because protobuf appends to a
+    /// repeated field.
+    fn encode_metric(&mut self) {
+        let (mut piece, mut length) = (Vec::new(), 0);
+        for part in self.parts.by_ref() {
+            let (first, last) = (part.first, part.last);
+            for mut family in prometheus_protobuf::encode(&part.into_registry()).expect(CANNOT_FAIL) {
+                if !first {
+                    family = MetricFamily { metric: family.metric, ..MetricFamily::default() };
+                }
+                length += family.encoded_len();
+                family.encode(&mut piece).expect(CANNOT_FAIL);
+            }
+            if last || piece.len() >= PIECE {
+                self.pieces.push_back(mem::take(&mut piece));
+            }
+            if last {
+                let mut delimiter = Vec::new();
+                prost::encode_length_delimiter(length, &mut delimiter).expect(CANNOT_FAIL);
+                self.pieces.push_front(delimiter);
+                break;
+            }
+        }
     }
 }
 

@@ -1,28 +1,23 @@
 //! What the metrics count: written by the driver's thread through the [`Ledger`](crate::ledger::Ledger), read by
-//! scrapes. Neither waits for the other longer than it takes to copy one path's numbers.
+//! scrapes. Neither waits for the other longer than it takes to copy one path's histogram.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use podsonar_core::outcome::{LateHint, ProbeResult, StampSource, Void};
 use podsonar_core::target::{Kind, Stream};
 use podsonar_core::time::WallTime;
 use podsonar_core::wire::{Channel, Reject};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge;
+use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
-use super::RTT_BOUNDS;
 use super::encode::Label;
-use super::histogram::{Bound, Classic, Native};
+use super::{LAG_BOUNDS, NATIVE_FACTOR, RTT_BOUNDS};
 
-/// Buckets of `podsonar_schedule_lag_seconds`.
-pub(super) const LAG_BOUNDS: [Bound; 7] = [
-    Bound { nanos: 1_000_000, le: "0.001" },
-    Bound { nanos: 5_000_000, le: "0.005" },
-    Bound { nanos: 10_000_000, le: "0.01" },
-    Bound { nanos: 50_000_000, le: "0.05" },
-    Bound { nanos: 100_000_000, le: "0.1" },
-    Bound { nanos: 500_000_000, le: "0.5" },
-    Bound { nanos: 2_500_000_000, le: "2.5" },
-];
+/// Nothing that is counted here falls below zero.
+pub(crate) type Gauge<N = u64> = gauge::Gauge<N, AtomicU64>;
 
 /// All that a scrape shows.
 #[derive(Debug)]
@@ -33,18 +28,18 @@ pub struct Metrics {
     paths: Mutex<Arc<Vec<Arc<Path>>>>,
     pub(super) groups: [[Group; Kind::ALL.len()]; Channel::ALL.len()],
     pub(crate) stamps: [Stamps; Channel::ALL.len()],
-    pub(crate) targets: [Count; Kind::ALL.len()],
-    pub(crate) drops: [Count; Channel::ALL.len()],
-    pub(crate) rejects: [Count; Reject::ALL.len()],
-    pub(crate) clock_jumps: Count,
-    pub(crate) in_flight: Count,
-    pub(crate) probes_per_second: Level,
-    lag: Mutex<Classic<{ LAG_BOUNDS.len() }>>,
+    pub(crate) targets: [Gauge; Kind::ALL.len()],
+    pub(crate) drops: [Counter; Channel::ALL.len()],
+    pub(crate) rejects: [Counter; Reject::ALL.len()],
+    pub(crate) clock_jumps: Counter,
+    pub(crate) in_flight: Gauge,
+    pub(crate) probes_per_second: Gauge<f64>,
+    pub(crate) schedule_lag: Histogram,
     /// The last tick on the monotonic clock in nanoseconds; zero before the first.
-    pub(crate) heartbeat: Count,
-    pub(crate) record_dropped: Count,
-    pub(crate) scrapes_in_progress: Count,
-    pub(crate) scrapes_refused: Count,
+    pub(crate) heartbeat: Gauge,
+    pub(crate) record_dropped: Counter,
+    pub(crate) scrapes_in_progress: Gauge,
+    pub(crate) scrapes_refused: Counter,
 }
 
 /// What is known when the agent starts and never changes.
@@ -78,20 +73,20 @@ impl Metrics {
             targets: Default::default(),
             drops: Default::default(),
             rejects: Default::default(),
-            clock_jumps: Count::default(),
-            in_flight: Count::default(),
-            probes_per_second: Level::default(),
-            lag: Mutex::default(),
-            heartbeat: Count::default(),
-            record_dropped: Count::default(),
-            scrapes_in_progress: Count::default(),
-            scrapes_refused: Count::default(),
+            clock_jumps: Counter::default(),
+            in_flight: Gauge::default(),
+            probes_per_second: Gauge::default(),
+            schedule_lag: Histogram::new(LAG_BOUNDS),
+            heartbeat: Gauge::default(),
+            record_dropped: Counter::default(),
+            scrapes_in_progress: Gauge::default(),
+            scrapes_refused: Counter::default(),
         }
     }
 
     /// How many targets are probed now.
     pub fn targets(&self) -> u64 {
-        self.targets.iter().map(Count::get).sum()
+        self.targets.iter().map(Gauge::get).sum()
     }
 
     /// The paths as they are now.
@@ -112,37 +107,26 @@ impl Metrics {
     pub(crate) fn group(&self, channel: Channel, kind: Kind) -> Option<&Group> {
         self.groups.get(channel.index())?.get(kind as usize)
     }
-
-    pub(crate) fn observe_lag(&self, nanos: u64) {
-        lock(&self.lag).observe(&LAG_BOUNDS, nanos);
-    }
-
-    pub(super) fn schedule_lag(&self) -> Classic<{ LAG_BOUNDS.len() }> {
-        lock(&self.lag).clone()
-    }
 }
 
 /// One stream's series: they outlive the stream by the retain period.
 #[derive(Debug)]
 pub(crate) struct Path {
     pub(crate) stream: Stream,
-    /// When it was first probed: the created timestamp of its series.
-    pub(crate) created: WallTime,
+    pub(super) answers: [Counter; Answer::ALL.len()],
+    pub(super) rtt: Histogram,
     retired: AtomicBool,
-    tallies: Mutex<Tallies>,
-}
-
-/// The numbers of a path.
-#[derive(Debug, Default)]
-pub(crate) struct Tallies {
-    pub(crate) answers: [u64; Answer::ALL.len()],
-    pub(crate) rtt: Classic<{ RTT_BOUNDS.len() }>,
-    pub(crate) native: Native,
 }
 
 impl Path {
-    pub(crate) fn new(stream: Stream, created: WallTime) -> Self {
-        Self { stream, created, retired: AtomicBool::new(false), tallies: Mutex::default() }
+    pub(crate) fn new(stream: Stream) -> Self {
+        let native = NativeHistogramConfig::new(NATIVE_FACTOR);
+        Self {
+            stream,
+            answers: Default::default(),
+            rtt: Histogram::new_classic_and_native(RTT_BOUNDS, native),
+            retired: AtomicBool::new(false),
+        }
     }
 
     /// Its series may go.
@@ -150,20 +134,14 @@ impl Path {
         self.retired.store(true, Relaxed);
     }
 
-    /// Counts an answer of the network, with its round trip in nanoseconds if the kernel stamped it.
-    pub(crate) fn count(&self, answer: Answer, rtt: Option<u64>) {
-        let mut tallies = lock(&self.tallies);
-        if let Some(count) = tallies.answers.get_mut(answer as usize) {
-            *count += 1;
+    /// Counts an answer of the network, with its round trip if the kernel stamped it.
+    pub(crate) fn count(&self, answer: Answer, rtt: Option<Duration>) {
+        if let Some(count) = self.answers.get(answer as usize) {
+            count.inc();
         }
-        if let Some(nanos) = rtt {
-            tallies.rtt.observe(&RTT_BOUNDS, nanos);
-            tallies.native.observe(nanos);
+        if let Some(rtt) = rtt {
+            self.rtt.observe(rtt.as_secs_f64());
         }
-    }
-
-    pub(super) fn read<T>(&self, read: impl FnOnce(&Tallies) -> T) -> T {
-        read(&lock(&self.tallies))
     }
 
     pub(super) fn labels<'a>(&'a self, facts: &'a Facts) -> [Label<'a>; 7] {
@@ -246,9 +224,9 @@ pub(crate) const fn verdict(result: ProbeResult) -> Result<Answer, VoidReason> {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     used: AtomicBool,
-    pub(crate) void: [Count; VoidReason::ALL.len()],
-    pub(crate) late: [Count; LateHint::ALL.len()],
-    pub(crate) duplicates: Count,
+    pub(crate) void: [Counter; VoidReason::ALL.len()],
+    pub(crate) late: [Counter; LateHint::ALL.len()],
+    pub(crate) duplicates: Counter,
 }
 
 impl Group {
@@ -264,47 +242,11 @@ impl Group {
 /// Stamps of a channel's probes and answers, by [`StampSource::ALL`].
 #[derive(Debug, Default)]
 pub(crate) struct Stamps {
-    pub(crate) tx: [Count; StampSource::ALL.len()],
-    pub(crate) rx: [Count; StampSource::ALL.len()],
+    pub(crate) tx: [Counter; StampSource::ALL.len()],
+    pub(crate) rx: [Counter; StampSource::ALL.len()],
 }
 
-/// A whole number that one thread writes and any may read.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, by: u64) {
-        self.0.fetch_add(by, Relaxed);
-    }
-
-    pub(crate) fn subtract(&self, by: u64) {
-        self.0.fetch_sub(by, Relaxed);
-    }
-
-    pub(crate) fn set(&self, to: u64) {
-        self.0.store(to, Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// A real number that one thread writes and any may read.
-#[derive(Debug, Default)]
-pub(crate) struct Level(AtomicU64);
-
-impl Level {
-    pub(crate) fn set(&self, to: f64) {
-        self.0.store(to.to_bits(), Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> f64 {
-        f64::from_bits(self.0.load(Relaxed))
-    }
-}
-
-/// Plain numbers are never left half written, so a panic elsewhere does not spoil them.
+/// The list of paths is never left half written, so a panic elsewhere does not spoil it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

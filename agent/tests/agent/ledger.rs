@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Book, RETAIN, clock, outcome, planned};
+use crate::support::{Book, RETAIN, clock, outcome, planned, report};
+use podsonar::ledger::TickReport;
 use podsonar_core::outcome::{
     LateHint, Outcome, ProbeResult, Rtt, SendError, Sent, StampSource, Stray, Unreachable, Void,
 };
@@ -98,6 +99,26 @@ fn late_and_further_answers_change_no_result() {
     assert_eq!(book.value(&["duplicate_replies_total"]), "1");
     assert_eq!(book.value(&["probes_total", "result=\"lost\""]), "1");
     assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "0");
+}
+
+#[test]
+fn the_lag_is_observed_only_if_something_was_due() {
+    let mut book = Book::new();
+    book.ledger.tick(&TickReport { lag: None, ..report(1) });
+    assert_eq!(book.value(&["schedule_lag_seconds_count"]), "0");
+    book.tick(2);
+    assert_eq!(book.value(&["schedule_lag_seconds_count"]), "1");
+    assert_eq!(book.value(&["schedule_lag_seconds_bucket", "le=\"0.001\""]), "1");
+}
+
+#[test]
+fn totals_that_are_reported_each_tick_do_not_add_up() {
+    let mut book = Book::new();
+    for seconds in [1, 2] {
+        book.ledger.tick(&TickReport { clock_jumps: 2, drops: [5, 0, 0, 0], ..report(seconds) });
+    }
+    assert_eq!(book.value(&["clock_jumps_total"]), "2");
+    assert_eq!(book.value(&["socket_drops_total", "icmp"]), "5");
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Book {
         };
         let clock = clock(0);
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
-        Self { ledger: Ledger::new(Arc::clone(&metrics), None, RETAIN, clock), metrics }
+        Self { ledger: Ledger::new(Arc::clone(&metrics), None, RETAIN, clock.mono), metrics }
     }
 
     pub(crate) fn add(&mut self, id: u64, written: &str, protocol: Protocol) {
@@ -100,7 +100,7 @@ pub(crate) fn outcome(id: u64, result: ProbeResult) -> Outcome {
 pub(crate) fn report(seconds: u64) -> TickReport {
     TickReport {
         now: clock(seconds).mono,
-        lag: Duration::from_micros(120),
+        lag: Some(Duration::from_micros(120)),
         in_flight: 3,
         probes_per_second: 2.5,
         drops: [0; 4],

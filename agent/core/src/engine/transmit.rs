@@ -110,7 +110,7 @@ impl Engine {
         };
         let destination_port = state.port;
         let ports = (self.source_port(Family::of(to), flow), destination_port);
-        self.lag = self.lag.max(now.since(due));
+        self.lag = self.lag.max(Some(now.since(due)));
         self.pace.spend();
         Poll::Transmit(self.hand_out(probe, protocol, ports))
     }

@@ -23,11 +23,12 @@ pub enum Key {
     Syn(tcp::Syn),
 }
 
-/// Reads a packet from a socket's data queue as the kernel delivers it: IPv4 with its header, IPv6 without.
+/// Reads a packet from a socket's data queue as the kernel delivers it: IPv4 with its header, IPv6 without. `size`
+/// is the payload size of our echo requests.
 ///
 /// # Errors
 /// The [`Reject`] that says why it answers nothing.
-pub fn decode(channel: Channel, icmp_id: u16, bytes: &[u8]) -> Result<Answer, Reject> {
+pub fn decode(channel: Channel, icmp_id: u16, size: usize, bytes: &[u8]) -> Result<Answer, Reject> {
     let (message, addresses) = match channel.family {
         Family::V4 => {
             let packet = Packet::decode(bytes)?;
@@ -36,7 +37,7 @@ pub fn decode(channel: Channel, icmp_id: u16, bytes: &[u8]) -> Result<Answer, Re
         Family::V6 => (bytes, None),
     };
     match channel.protocol {
-        Protocol::Icmp => icmp::decode_reply(channel.family, icmp_id, message).map(Answer::Echo),
+        Protocol::Icmp => icmp::decode_reply(channel.family, icmp_id, size, message).map(Answer::Echo),
         Protocol::Tcp => tcp::decode_answer(message, addresses).map(Answer::Segment),
     }
 }

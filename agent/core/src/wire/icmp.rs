@@ -56,14 +56,15 @@ pub fn encode_request(family: Family, id: u16, payload: &Payload, size: usize, o
     }
 }
 
-/// Reads an echo reply to `id` and checks all of it but the cookie.
+/// Reads a reply to an echo request of ours, with `id` and a payload of `size` bytes, and checks all of it but the
+/// cookie.
 ///
 /// The IPv4 checksum is checked here, since raw sockets get a packet before the kernel looks at it; the kernel
 /// has checked that of IPv6.
 ///
 /// # Errors
 /// The [`Reject`] that says what is wrong with it.
-pub fn decode_reply(family: Family, id: u16, message: &[u8]) -> Result<Payload, Reject> {
+pub fn decode_reply(family: Family, id: u16, size: usize, message: &[u8]) -> Result<Payload, Reject> {
     let [kind, code, _, _, id_high, id_low, sequence @ ..]: [u8; HEADER] = field(message, 0)?;
     if (kind, code) != (echo_reply(family), 0) || u16::from_be_bytes([id_high, id_low]) != id {
         return Err(Reject::Unrelated);
@@ -72,7 +73,7 @@ pub fn decode_reply(family: Family, id: u16, message: &[u8]) -> Result<Payload, 
         return Err(Reject::Checksum);
     }
     let payload = Payload::decode(message.get(HEADER..).ok_or(Reject::Truncated)?)?;
-    if u16::from_be_bytes(sequence) != header_sequence(payload.sequence) {
+    if message.len() != HEADER + size || u16::from_be_bytes(sequence) != header_sequence(payload.sequence) {
         return Err(Reject::Malformed);
     }
     Ok(payload)
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn a_reply_is_the_request_with_another_type() {
         for family in Family::ALL {
-            assert_eq!(decode_reply(family, 7, &reply(family, 100)), Ok(PAYLOAD));
+            assert_eq!(decode_reply(family, 7, 100, &reply(family, 100)), Ok(PAYLOAD));
         }
     }
 
@@ -123,7 +124,7 @@ mod tests {
         for family in Family::ALL {
             let message = reply(family, LEN);
             for length in 0..message.len() {
-                assert!(decode_reply(family, 7, &message[..length]).is_err(), "{family:?} {length}");
+                assert!(decode_reply(family, 7, LEN, &message[..length]).is_err(), "{family:?} {length}");
             }
             let request = request(family, LEN);
             for length in 0..HEADER + 32 {
@@ -136,14 +137,22 @@ mod tests {
     fn a_damaged_v4_reply_fails_its_checksum() {
         let mut message = reply(Family::V4, LEN);
         message[30] ^= 1;
-        assert_eq!(decode_reply(Family::V4, 7, &message), Err(Reject::Checksum));
+        assert_eq!(decode_reply(Family::V4, 7, LEN, &message), Err(Reject::Checksum));
+    }
+
+    #[test]
+    fn a_reply_of_another_length_is_malformed() {
+        for (sent, returned) in [(LEN, LEN + 8), (LEN + 8, LEN)] {
+            let answer = decode_reply(Family::V4, 7, sent, &reply(Family::V4, returned));
+            assert_eq!(answer, Err(Reject::Malformed));
+        }
     }
 
     #[test]
     fn requests_and_other_ids_are_unrelated() {
         for family in Family::ALL {
-            assert_eq!(decode_reply(family, 7, &request(family, LEN)), Err(Reject::Unrelated));
-            assert_eq!(decode_reply(family, 8, &reply(family, LEN)), Err(Reject::Unrelated));
+            assert_eq!(decode_reply(family, 7, LEN, &request(family, LEN)), Err(Reject::Unrelated));
+            assert_eq!(decode_reply(family, 8, LEN, &reply(family, LEN)), Err(Reject::Unrelated));
             assert_eq!(request_cookie(family, 8, &request(family, LEN)), Err(Reject::Unrelated));
             assert_eq!(request_cookie(family, 7, &request(family, LEN)), Ok(PAYLOAD.cookie));
         }
@@ -153,7 +162,7 @@ mod tests {
     fn a_header_sequence_that_differs_from_the_payload_is_malformed() {
         let mut message = reply(Family::V6, LEN);
         message[7] ^= 1;
-        assert_eq!(decode_reply(Family::V6, 7, &message), Err(Reject::Malformed));
+        assert_eq!(decode_reply(Family::V6, 7, LEN, &message), Err(Reject::Malformed));
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub(crate) fn cookies(seen: &[Seen]) -> Vec<u64> {
 
 fn read(channel: Channel, received: Received<'_>) -> Seen {
     let ours = match received {
-        Received::Packet { from, bytes, stamp } => answer::decode(channel, ID, bytes)
+        Received::Packet { from, bytes, stamp } => answer::decode(channel, ID, LEN, bytes)
             .map(|answer| Seen::Answer { from, answer, bytes: bytes.to_vec(), stamp }),
         Received::Transmitted { frame, stamp, source } => answer::decode_sent(channel, ID, LEN, frame)
             .map(|key| Seen::Transmitted { key, frame: frame.to_vec(), stamp, source }),
