@@ -69,7 +69,7 @@ fn time(options: &Options) -> Duration {
 }
 
 fn measure_agent(condition: Condition, options: &Options) -> Result<[(&'static str, Errors); 2]> {
-    let path = Path::new(TARGETS)?;
+    let path = Path::delayed(TARGETS)?;
     let pressure = condition.impose(&path.node)?;
     let capture = path.capture()?;
     let plan = Plan { targets: path.targets(), interval: interval(options), record: true, ..Plan::default() };
@@ -107,7 +107,7 @@ fn is_observed(record: &Record) -> bool {
 }
 
 fn measure_fping(condition: Condition, options: &Options) -> Result<Errors> {
-    let path = Path::new(TARGETS)?;
+    let path = Path::delayed(TARGETS)?;
     let pressure = condition.impose(&path.node)?;
     let capture = path.capture()?;
     let count = (time(options).as_millis() / interval(options).as_millis()) as u64;
@@ -131,7 +131,7 @@ fn measure_fping(condition: Condition, options: &Options) -> Result<Errors> {
 }
 
 fn measure_smokeping(condition: Condition, options: &Options) -> Result<Errors> {
-    let path = Path::new(TARGETS)?;
+    let path = Path::delayed(TARGETS)?;
     let pressure = condition.impose(&path.node)?;
     let capture = path.capture()?;
     let smokeping =

@@ -141,7 +141,7 @@ impl Scenario {
     }
 
     fn run(&self, privilege: Privilege) -> Result<Verdict> {
-        let path = Path::new(self.targets)?;
+        let path = Path::delayed(self.targets)?;
         path.lose(self.there, self.back);
         let pressure = if self.condition == Condition::Idle {
             Pressure::none()

@@ -6,6 +6,7 @@ use crate::limit::PORT;
 use anyhow::{Context, Result};
 use podsonar_lab::capture::Capture;
 use podsonar_lab::fault::{Faults, Loss};
+use podsonar_lab::lab::End;
 use podsonar_lab::link::{LinkOptions, Way};
 use podsonar_lab::{Host, Lab, Link};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -15,36 +16,59 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 const PREFIX: &str = "10.200.0.0/16";
 const DELAY_EACH_WAY: Duration = Duration::from_micros(250);
 
-/// A prober's host and its targets, 500 µs away. Fields drop in order: what uses the lab goes before it.
+/// A prober's host and its targets. Fields drop in order: what uses the lab goes before it.
 #[derive(Debug)]
 pub(crate) struct Path {
     /// Where probers run.
     pub(crate) node: Host,
-    link: Link,
+    interface: String,
+    link: Option<Link>,
     targets: u32,
     _server: TcpListener,
     _lab: Lab,
 }
 
 impl Path {
-    /// A path to so many targets, each answering echo requests, and SYNs on [`PORT`]. The forwarder goes before all
-    /// ordinary threads, so that load does not make the path slower than it claims to be.
-    pub(crate) fn new(targets: u32) -> Result<Self> {
+    /// A path of 500 µs to so many targets, each answering echo requests, and SYNs on [`PORT`]. The forwarder goes
+    /// before all ordinary threads, so that load does not make the path slower than it claims to be.
+    pub(crate) fn delayed(targets: u32) -> Result<Self> {
         let lab = Lab::new()?;
         let (node, far) = (lab.host("node")?, lab.host("far")?);
         let link = lab.link_with(&node, &far, LinkOptions { seed: 7, cpu: None, realtime: true })?;
-        far.answer_for(PREFIX)?;
-        node.route(PREFIX, link.right.v4)?;
-        let server = far.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?.context("listen")?;
-        let path = Self { node, link, targets, _server: server, _lab: lab };
+        let (left, right) = (link.left.clone(), link.right.clone());
+        let path = Self::between(lab, node, &far, (&left, &right), Some(link), targets)?;
         path.lose(Loss::None, Loss::None);
         Ok(path)
     }
 
-    /// Loses packets from now on, on the way there and on the way back.
+    /// The same over a plain veth, which needs no thread that takes CPU from the prober.
+    pub(crate) fn direct(targets: u32) -> Result<Self> {
+        let lab = Lab::new()?;
+        let (node, far) = (lab.host("node")?, lab.host("far")?);
+        let veth = lab.veth(&node, &far)?;
+        Self::between(lab, node, &far, (&veth.left, &veth.right), None, targets)
+    }
+
+    fn between(
+        lab: Lab,
+        node: Host,
+        far: &Host,
+        (left, right): (&End, &End),
+        link: Option<Link>,
+        targets: u32,
+    ) -> Result<Self> {
+        far.answer_for(PREFIX)?;
+        node.route(PREFIX, right.v4)?;
+        let server = far.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?.context("listen")?;
+        let interface = left.interface.clone();
+        Ok(Self { node, interface, link, targets, _server: server, _lab: lab })
+    }
+
+    /// Loses packets of a delayed path from now on, on the way there and on the way back.
     pub(crate) fn lose(&self, there: Loss, back: Loss) {
+        let Some(link) = &self.link else { return };
         for (way, loss) in [(Way::There, there), (Way::Back, back)] {
-            self.link.set(way, Faults { delay: DELAY_EACH_WAY, loss, ..Faults::default() });
+            link.set(way, Faults { delay: DELAY_EACH_WAY, loss, ..Faults::default() });
         }
     }
 
@@ -60,6 +84,6 @@ impl Path {
 
     /// Captures on the prober's own interface.
     pub(crate) fn capture(&self) -> Result<Capture> {
-        Ok(self.node.capture(&self.link.left.interface)?)
+        Ok(self.node.capture(&self.interface)?)
     }
 }

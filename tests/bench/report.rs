@@ -12,6 +12,7 @@ use std::{fs, thread};
 pub(crate) struct Report {
     name: &'static str,
     short: bool,
+    commit: String,
     load_before: String,
     tables: Vec<Table>,
     bounds: Vec<Bound>,
@@ -68,7 +69,8 @@ impl Table {
 impl Report {
     /// An empty report of the subcommand `name`.
     pub(crate) fn new(name: &'static str, short: bool) -> Self {
-        Self { name, short, load_before: load(), tables: Vec::new(), bounds: Vec::new() }
+        let commit = output("git", &["describe", "--always", "--dirty", "--abbrev=10"]);
+        Self { name, short, commit, load_before: load(), tables: Vec::new(), bounds: Vec::new() }
     }
 
     /// Adds a table.
@@ -113,7 +115,7 @@ impl Report {
     /// When, of what and where the figures are.
     fn origin(&self) -> String {
         let date = output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
-        let commit = output("git", &["describe", "--always", "--dirty", "--abbrev=10"]);
+        let commit = &self.commit;
         let kernel = output("uname", &["-r"]);
         let cores = thread::available_parallelism().map_or(0, usize::from);
         let (before, after) = (&self.load_before, load());

@@ -107,7 +107,7 @@ fn cpu_per_scrape(server: &Process, scrapes: u32, scrape: &dyn Fn() -> Result<us
 /// Accuracy over the 500 µs path while everything is scraped each second.
 fn accuracy(options: &Options, report: &mut Report) -> Result<()> {
     eprintln!("scrape: accuracy while scraped");
-    let path = Path::new(TARGETS)?;
+    let path = Path::delayed(TARGETS)?;
     let capture = path.capture()?;
     let interval = Duration::from_secs(5);
     let plan = Plan { targets: path.targets(), interval, record: true, ..Plan::default() };

@@ -19,8 +19,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("spacing", options.short);
-    let columns =
-        ["targets", "tick ms", "periods", "|period − 1 s| p50 ms", "p99 ms", "max ms", "worst drift %"];
+    let columns = [
+        "targets",
+        "tick ms",
+        "periods",
+        "|period − 1 s| p50 ms",
+        "p99 ms",
+        "max ms",
+        "worst drift %",
+        "skipped",
+    ];
     let mut table = Table::new("One target's period, idle machine", columns);
     for targets in [200, 1000, 10_000] {
         if !options.wants(&format!("idle-{targets}")) {
@@ -33,6 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             vec![targets.to_string(), Figure(millis(tick)).to_string(), found.deviations.count.to_string()];
         cells.extend(found.deviations.cells());
         cells.push(Figure(found.worst_drift * 100.0).to_string());
+        cells.push(found.skipped.to_string());
         table.row(cells);
         let bound = millis(tick) + 1.0;
         report.at_most(
@@ -66,16 +75,24 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
+/// By which share the mean period differs from the interval, over a time in intervals. A skipped probe makes a period
+/// longer, but no drift.
+fn drift(intervals: f64) -> f64 {
+    (intervals / intervals.round() - 1.0).abs()
+}
+
 #[derive(Debug)]
 struct Periods {
     /// In milliseconds.
     deviations: Spread,
     /// The mean period's deviation from the interval, as a share, of the worst target.
     worst_drift: f64,
+    /// Periods that are longer by half an interval and more.
+    skipped: usize,
 }
 
 fn periods(targets: u32, time: Duration) -> Result<Periods> {
-    let path = Path::new(targets)?;
+    let path = Path::direct(targets)?;
     let agent = plan(&path).start(&path.node, &Pressure::none())?;
     pass(INTERVAL);
     let capture = path.capture()?;
@@ -96,12 +113,12 @@ fn periods(targets: u32, time: Duration) -> Result<Periods> {
             [one, next] => Some(((next - one) as f64 - interval).abs() / 1e6),
             _ => None,
         }));
-        if let (Some(first), Some(last), periods @ 1..) = (times.first(), times.last(), times.len() - 1) {
-            let mean = (last - first) as f64 / periods as f64;
-            worst_drift = worst_drift.max((mean / interval - 1.0).abs());
+        if let (Some(first), Some(last)) = (times.first(), times.last()) {
+            worst_drift = worst_drift.max(drift((last - first) as f64 / interval));
         }
     }
-    Ok(Periods { deviations: Spread::of(&deviations), worst_drift })
+    let skipped = deviations.iter().filter(|deviation| **deviation > interval / 2e6).count();
+    Ok(Periods { deviations: Spread::of(&deviations), worst_drift, skipped })
 }
 
 /// Stops the process for a while and looks at how it goes on. Ticks lie on multiples of their length on the monotonic
@@ -117,7 +134,7 @@ fn stalls(options: &Options, report: &mut Report) -> Result<()> {
     let mut table = Table::new(title, columns);
     for stopped in [options.pick(200, 50), 1000, options.pick(1000, 5000)].map(Duration::from_millis) {
         eprintln!("spacing: stopped for {} ms", stopped.as_millis());
-        let path = Path::new(TARGETS)?;
+        let path = Path::direct(TARGETS)?;
         let agent = plan(&path).start(&path.node, &Pressure::none())?;
         let capture = path.capture()?;
         pass(options.seconds(2, 5));
@@ -187,6 +204,12 @@ mod tests {
     fn a_tick_begins_at_a_multiple_of_its_length() {
         assert_eq!(most_in_a_tick(&[0, 5, 9, 10, 11, 30], Duration::from_nanos(10)), 3);
         assert_eq!(most_in_a_tick(&[], Duration::from_nanos(10)), 0);
+    }
+
+    #[test]
+    fn drift_is_what_is_left_of_whole_periods() {
+        assert!(drift(59.0) < 1e-9);
+        assert!((drift(60.06) - 0.001).abs() < 1e-9);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The agent's default, from issue 3.
+/// The agent's default.
 const TIMEOUT: Duration = Duration::from_millis(800);
 /// Reported and captured times differ by where the kernel takes its stamps: µs, more if it is preempted between.
 const STAMPS_APART: Duration = Duration::from_millis(1);
