@@ -9,7 +9,7 @@ use crate::load::{Condition, pass};
 use crate::path::Path;
 use crate::peers::{Smokeping, fping, fping_line};
 use crate::report::{Report, Table};
-use crate::stats::Spread;
+use crate::stats::{Figure, Spread};
 use anyhow::Result;
 use podsonar_lab::capture::Captured;
 use podsonar_lab::clock::{Deadline, soon};
@@ -27,20 +27,32 @@ pub(crate) const MAX_MICROS: f64 = 150.0;
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("accuracy", options.short);
     let title = "|reported − wire| in µs, 200 targets, 500 µs path";
-    let mut table =
-        Table::new(title, ["condition", "program", "compared", "p50", "p99", "max", "of the wire's"]);
+    let mut table = Table::new(
+        title,
+        [
+            "condition",
+            "program",
+            "compared",
+            "p50",
+            "p99",
+            "max",
+            "max sending",
+            "max receiving",
+            "of the wire's",
+        ],
+    );
     for condition in Condition::ALL.into_iter().filter(|condition| options.wants(condition.name())) {
         eprintln!("accuracy: {}", condition.name());
         for (protocol, errors) in measure_agent(condition, options)? {
             let spread = Spread::of(&errors.micros);
-            table.row(row(condition, &format!("agent {protocol}"), &spread, errors.answered));
+            table.row(row(condition, &format!("agent {protocol}"), &errors));
             report.at_most(format!("{}: {protocol} p99", condition.name()), spread.p99, P99_MICROS, " µs");
             report.at_most(format!("{}: {protocol} max", condition.name()), spread.max, MAX_MICROS, " µs");
         }
         let errors = measure_fping(condition, options)?;
-        table.row(row(condition, "fping", &Spread::of(&errors.micros), errors.answered));
+        table.row(row(condition, "fping", &errors));
         let errors = measure_smokeping(condition, options)?;
-        table.row(row(condition, "smokeping_prober, means", &Spread::of(&errors.micros), errors.answered));
+        table.row(row(condition, "smokeping_prober, means", &errors));
     }
     report.table(table);
     Ok(report)
@@ -51,13 +63,41 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
 pub(crate) struct Errors {
     pub(crate) micros: Vec<f64>,
     pub(crate) answered: usize,
+    /// The largest difference of the stamps at one end alone, where they are known.
+    sending: f64,
+    receiving: f64,
 }
 
-fn row(condition: Condition, program: &str, spread: &Spread, answered: usize) -> Vec<String> {
-    let mut cells = vec![condition.name().to_owned(), program.to_owned(), spread.count.to_string()];
-    cells.extend(spread.cells());
-    cells.push(answered.to_string());
-    cells
+impl Errors {
+    fn new(micros: Vec<f64>, answered: usize) -> Self {
+        Self { micros, answered, sending: f64::NAN, receiving: f64::NAN }
+    }
+
+    /// Compares what the agent reports of a probe with the wire.
+    fn compare(&mut self, record: &Record, wire: Option<&WireProbe>) {
+        let (Some(sent_ns), Some(rtt_ns)) = (record.sent_ns, record.rtt_ns) else { return };
+        let answer = wire.and_then(|wire| Some((wire.sent_ns, wire.first_reply?.0)));
+        // A round trip of a probe that the wire never answered is as wrong as can be.
+        let (wire_sent_ns, wire_reply_ns) = answer.unwrap_or((sent_ns, sent_ns));
+        let micros = |difference: i64| difference.abs() as f64 / 1e3;
+        self.micros.push(micros(rtt_ns - (wire_reply_ns - wire_sent_ns)));
+        self.sending = self.sending.max(micros(sent_ns - wire_sent_ns));
+        self.receiving = self.receiving.max(micros(sent_ns + rtt_ns - wire_reply_ns));
+    }
+
+    /// The columns from "compared" on.
+    pub(crate) fn cells(&self) -> Vec<String> {
+        let spread = Spread::of(&self.micros);
+        let mut cells = vec![spread.count.to_string()];
+        cells.extend(spread.cells());
+        cells.extend([self.sending, self.receiving].map(|micros| Figure(micros).to_string()));
+        cells.push(self.answered.to_string());
+        cells
+    }
+}
+
+fn row(condition: Condition, program: &str, errors: &Errors) -> Vec<String> {
+    [vec![condition.name().to_owned(), program.to_owned()], errors.cells()].concat()
 }
 
 fn interval(options: &Options) -> Duration {
@@ -89,12 +129,11 @@ pub(crate) fn errors(captured: &[Captured], records: &[Record]) -> [(&'static st
         };
         let answered = wire.probes().iter().filter(|probe| is_answered(&probe.key) && probe.replies > 0);
         let observed = records.iter().filter(|record| record.protocol == protocol && is_observed(record));
-        let micros = observed.filter_map(|record| {
-            // A round trip of a probe that the wire never answered is as wrong as can be.
-            let wire = wire.find(record).and_then(WireProbe::rtt).unwrap_or_default();
-            Some((record.rtt_ns? as f64 - wire.as_nanos() as f64).abs() / 1e3)
-        });
-        (protocol, Errors { micros: micros.collect(), answered: answered.count() })
+        let mut errors = Errors::new(Vec::new(), answered.count());
+        for record in observed {
+            errors.compare(record, wire.find(record));
+        }
+        (protocol, errors)
     })
 }
 
@@ -127,7 +166,7 @@ fn measure_fping(condition: Condition, options: &Options) -> Result<Errors> {
         let wire = sent.get(&address)?.get(number).copied().flatten()?;
         Some((seconds - wire.as_secs_f64()).abs() * 1e6)
     });
-    Ok(Errors { micros: micros.collect(), answered })
+    Ok(Errors::new(micros.collect(), answered))
 }
 
 fn measure_smokeping(condition: Condition, options: &Options) -> Result<Errors> {
@@ -151,5 +190,5 @@ fn measure_smokeping(condition: Condition, options: &Options) -> Result<Errors> 
     let micros = reported
         .iter()
         .filter_map(|(address, reported)| Some((reported - mean(seconds.get(address)?)).abs() * 1e6));
-    Ok(Errors { micros: micros.collect(), answered: seconds.len() })
+    Ok(Errors::new(micros.collect(), seconds.len()))
 }

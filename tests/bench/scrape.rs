@@ -116,13 +116,13 @@ fn accuracy(options: &Options, report: &mut Report) -> Result<()> {
     agent.stop(Deadline::after(THE_END))?;
     let title =
         format!("|reported − wire| in µs, {TARGETS} targets each 5 s, scraped each second ({scrapes} times)");
-    let mut table = Table::new(title, ["protocol", "compared", "p50", "p99", "max", "of the wire's"]);
+    let mut table = Table::new(
+        title,
+        ["protocol", "compared", "p50", "p99", "max", "max sending", "max receiving", "of the wire's"],
+    );
     for (protocol, errors) in errors(&capture.stop()?, &agent.records()?) {
         let spread = Spread::of(&errors.micros);
-        let mut cells = vec![protocol.to_owned(), spread.count.to_string()];
-        cells.extend(spread.cells());
-        cells.push(errors.answered.to_string());
-        table.row(cells);
+        table.row([vec![protocol.to_owned()], errors.cells()].concat());
         report.at_most(format!("scraped each second: {protocol} p99"), spread.p99, P99_MICROS, " µs");
         report.at_most(format!("scraped each second: {protocol} max"), spread.max, MAX_MICROS, " µs");
     }
