@@ -49,6 +49,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             report.at_most(format!("{}: {protocol} p99", condition.name()), spread.p99, P99_MICROS, " µs");
             report.at_most(format!("{}: {protocol} max", condition.name()), spread.max, MAX_MICROS, " µs");
         }
+        // A short run shows the peers at both ends only: each must start and end under the condition.
+        if options.short && !matches!(condition, Condition::Idle | Condition::Both) {
+            continue;
+        }
         let errors = measure_fping(condition, options)?;
         table.row(row(condition, "fping", &errors));
         let errors = measure_smokeping(condition, options)?;
