@@ -249,6 +249,9 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         loop {
             match self.engine.poll_transmit(now) {
                 Poll::Transmit(transmit) => self.push(&transmit),
+                Poll::Connect(connect) => {
+                    self.engine.handle_sent(connect.probe, (now, now), Err(SendError::NoSocket));
+                }
                 Poll::Settle => self.flush(),
                 Poll::Idle => break,
             }

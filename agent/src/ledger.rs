@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
-use podsonar_core::target::{Planned, Protocol, Stream, StreamId, Target};
+use podsonar_core::target::{Planned, Protocol, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::metrics::counter::Counter;
@@ -107,7 +107,7 @@ impl Ledger {
         });
         used.streams += 1;
         let entry = Entry { path: Arc::clone(&used.path), interval: planned.interval };
-        if let Some(group) = self.metrics.group(channel(stream), target.kind) {
+        if let Some(group) = self.metrics.group(stream) {
             group.mark_used();
         }
         self.live.insert(id, entry);
@@ -142,15 +142,15 @@ impl Ledger {
                 entry.path.count(answer, observed);
             }
             Err(reason) => {
-                if let Some(group) = self.metrics.group(channel(stream), stream.target.kind)
+                if let Some(group) = self.metrics.group(stream)
                     && let Some(count) = group.void.get(reason as usize)
                 {
                     count.inc_by(outcome.count);
                 }
             }
         }
-        if let Some(sent) = &outcome.sent {
-            self.count_stamps(channel(stream), sent);
+        if let (Some(sent), Some(channel)) = (&outcome.sent, stream.channel()) {
+            self.count_stamps(channel, sent);
         }
         if let Some(recorder) = &self.recorder {
             recorder.record(stream, entry.interval, outcome, clock);
@@ -161,7 +161,7 @@ impl Ledger {
     pub fn stray(&mut self, stream: StreamId, stray: Stray) {
         let Some(entry) = self.live.get(&stream) else { return };
         let stream = &entry.path.stream;
-        let Some(group) = self.metrics.group(channel(stream), stream.target.kind) else { return };
+        let Some(group) = self.metrics.group(stream) else { return };
         match stray {
             Stray::Duplicate => {
                 group.duplicates.inc();
@@ -233,8 +233,4 @@ impl Ledger {
 /// Brings a counter up to a total that somebody else counts.
 fn raise(counter: &Counter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
-}
-
-fn channel(stream: &Stream) -> Channel {
-    Channel { protocol: stream.protocol, family: stream.family() }
 }

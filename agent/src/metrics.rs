@@ -11,7 +11,7 @@ mod table;
 use std::fmt;
 
 use podsonar_core::outcome::{LateHint, StampSource};
-use podsonar_core::target::Kind;
+use podsonar_core::target::{Family, Kind, Protocol};
 use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -92,7 +92,7 @@ const PATH_RESULT: &[&str] =
 const CHANNEL: &[&str] = &["protocol", "family"];
 
 /// Every metric, in the order of exposition.
-pub static ALL: [Metric; 24] = [
+pub static ALL: &[Metric] = &[
     Metric {
         name: "podsonar_rtt_seconds",
         kind: MetricType::NativeHistogram,
@@ -369,11 +369,16 @@ fn gauge(value: Option<impl EncodeGaugeValue>, family: MetricEncoder<'_>) -> fmt
 
 /// Calls `each` for every protocol, family and kind that ever had a stream.
 fn groups(metrics: &Metrics, mut each: impl FnMut(&Group, &[Label<'_>]) -> fmt::Result) -> fmt::Result {
-    for (channel, kinds) in Channel::ALL.into_iter().zip(&metrics.groups) {
-        for (kind, group) in Kind::ALL.into_iter().zip(kinds) {
-            if group.is_used() {
-                let [protocol, family] = channel_labels(channel);
-                each(group, &[protocol, family, ("kind", kind.label()), ("source", &metrics.facts.source)])?;
+    for (protocol, families) in Protocol::ALL.into_iter().zip(&metrics.groups) {
+        for (family, kinds) in Family::ALL.into_iter().zip(families) {
+            for (kind, group) in Kind::ALL.into_iter().zip(kinds).filter(|(_, group)| group.is_used()) {
+                let labels = [
+                    ("protocol", protocol.label()),
+                    ("family", family.label()),
+                    ("kind", kind.label()),
+                    ("source", metrics.facts.source.as_str()),
+                ];
+                each(group, &labels)?;
             }
         }
     }
@@ -393,7 +398,7 @@ mod tests {
     #[test]
     fn no_label_is_one_that_scraping_adds() {
         let reserved = ["namespace", "pod", "node", "instance", "job", "container", "endpoint", "cluster"];
-        for metric in &ALL {
+        for metric in ALL {
             assert!(metric.labels.iter().all(|label| !reserved.contains(label)), "{}", metric.name);
         }
     }
@@ -402,7 +407,7 @@ mod tests {
     fn names_are_unique_and_say_what_they_are() {
         let names: HashSet<_> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), ALL.len());
-        for metric in &ALL {
+        for metric in ALL {
             assert_eq!(
                 metric.name.ends_with("_total"),
                 metric.kind == MetricType::Counter,

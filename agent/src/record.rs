@@ -178,7 +178,7 @@ impl<'a> Line<'a> {
         };
         let (port, icmp_id) = match stream.protocol {
             Protocol::Icmp => (None, Some(*icmp_id)),
-            Protocol::Tcp => (stream.target.port, None),
+            Protocol::Tcp | Protocol::Connect => (stream.target.port, None),
         };
         Self {
             target: &stream.target.written,

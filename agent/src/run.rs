@@ -213,12 +213,8 @@ impl Agent {
 
 /// The channels that the streams need: each raw socket costs every packet of the host a little.
 fn channels(planned: &[Planned]) -> Vec<Channel> {
-    let needed = |channel: &Channel| {
-        planned
-            .iter()
-            .any(|each| each.stream.protocol == channel.protocol && each.stream.family() == channel.family)
-    };
-    Channel::ALL.into_iter().filter(needed).collect()
+    let used: HashSet<Channel> = planned.iter().filter_map(|each| each.stream.channel()).collect();
+    Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
 }
 
 /// Room for each probe's reply and transmit stamp: those in flight, and those of the longest stall.

@@ -264,7 +264,7 @@ impl Written {
             for &protocol in protocols {
                 let possible = match protocol {
                     Protocol::Icmp => true,
-                    Protocol::Tcp => port.is_some(),
+                    Protocol::Tcp | Protocol::Connect => port.is_some(),
                 };
                 if possible {
                     streams.push(Stream { target: Arc::clone(&target), protocol });

@@ -27,14 +27,14 @@ use crate::inflight::Inflight;
 use crate::outcome::{Outcome, ProbeResult, Stray};
 use crate::pace::Pace;
 use crate::schedule::Schedule;
-use crate::target::{Family, Planned, Protocol, StreamId};
+use crate::target::{Family, Planned, StreamId};
 use crate::time::{ClockReading, ClockWatch, Instant};
 use crate::wire::answer::Key;
-use crate::wire::{Channel, Reject};
+use crate::wire::{Channel, Reject, Transport};
 
 pub use crate::hash::Secret;
 pub use crate::inflight::ProbeId;
-pub use transmit::{Poll, Transmit, TransmitKind};
+pub use transmit::{Connect, Poll, Transmit, TransmitKind};
 
 use judge::Drops;
 use streams::Streams;
@@ -208,11 +208,13 @@ impl Engine {
         (self.keyed.number(Domain::FlowLabel, u64::from(flow)) & 0xf_ffff) as u32
     }
 
-    fn channel_of(to: IpAddr, key: Key) -> Channel {
+    /// The socket that a probe goes over, if it is one of ours.
+    fn channel_of(to: IpAddr, key: Key) -> Option<Channel> {
         let protocol = match key {
-            Key::Echo(_) => Protocol::Icmp,
-            Key::Syn(_) => Protocol::Tcp,
+            Key::Echo(_) => Transport::Icmp,
+            Key::Syn(_) => Transport::Tcp,
+            Key::Connect(_) => return None,
         };
-        Channel { protocol, family: Family::of(to) }
+        Some(Channel { protocol, family: Family::of(to) })
     }
 }

@@ -73,6 +73,7 @@ impl Probe {
     pub(crate) fn sent(&self, flight: &Flight, rx: Option<StampSource>) -> Sent {
         let (sequence, source_port) = match self.key {
             Key::Echo(_) => (u32::from(header_sequence(self.sequence)), None),
+            Key::Connect(_) => (0, None),
             Key::Syn(syn) => (syn.sequence, Some(syn.source_port)),
         };
         Sent { at: flight.at, tx: flight.tx, rx, cookie: self.cookie, sequence, source_port }
@@ -231,7 +232,7 @@ impl Inflight {
 
     fn index(&mut self, key: Key) -> (&mut NumberMap<u64, ProbeId>, u64) {
         match key {
-            Key::Echo(cookie) => (&mut self.echoes, cookie),
+            Key::Echo(cookie) | Key::Connect(cookie) => (&mut self.echoes, cookie),
             Key::Syn(syn) => (&mut self.syns, u64::from(syn.source_port) << 32 | u64::from(syn.sequence)),
         }
     }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::wire::{Channel, Transport};
+
 /// How a target is asked. The text form is the metric label `protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -12,17 +14,20 @@ pub enum Protocol {
     Icmp,
     /// A half-open TCP SYN (RFC 9293 §3.5): the application accepts nothing.
     Tcp,
+    /// A full TCP handshake by the host's own stack, timed by this process.
+    Connect,
 }
 
 impl Protocol {
     /// Every protocol, in label order.
-    pub const ALL: [Self; 2] = [Self::Icmp, Self::Tcp];
+    pub const ALL: [Self; 3] = [Self::Icmp, Self::Tcp, Self::Connect];
 
     /// The label value.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Icmp => "icmp",
             Self::Tcp => "tcp",
+            Self::Connect => "connect",
         }
     }
 }
@@ -62,16 +67,22 @@ impl Family {
 pub enum Kind {
     /// Written by the user as an address.
     Fixed,
+    /// An address of a name that the user wrote.
+    Name,
+    /// Loopback: shows what this agent and its host add by themselves.
+    Control,
 }
 
 impl Kind {
     /// Every kind, in label order.
-    pub const ALL: [Self; 1] = [Self::Fixed];
+    pub const ALL: [Self; 3] = [Self::Fixed, Self::Name, Self::Control];
 
     /// The label value.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Fixed => "fixed",
+            Self::Name => "name",
+            Self::Control => "control",
         }
     }
 }
@@ -102,6 +113,11 @@ impl Stream {
     /// The IP version of its packets.
     pub fn family(&self) -> Family {
         Family::of(self.target.address)
+    }
+
+    /// The raw socket that it needs, if any.
+    pub fn channel(&self) -> Option<Channel> {
+        Some(Channel { protocol: Transport::of(self.protocol)?, family: self.family() })
     }
 }
 

@@ -11,11 +11,39 @@ pub mod tcp;
 
 use crate::target::{Family, Protocol};
 
-/// One kind of socket: a protocol over an IP version.
+/// What a raw socket carries. A full TCP handshake is no such thing: the host's own stack makes its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// ICMP and ICMPv6.
+    Icmp,
+    /// TCP segments.
+    Tcp,
+}
+
+impl Transport {
+    /// The transport under a protocol, if its packets are made here.
+    pub const fn of(protocol: Protocol) -> Option<Self> {
+        match protocol {
+            Protocol::Icmp => Some(Self::Icmp),
+            Protocol::Tcp => Some(Self::Tcp),
+            Protocol::Connect => None,
+        }
+    }
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Icmp => Protocol::Icmp.label(),
+            Self::Tcp => Protocol::Tcp.label(),
+        }
+    }
+}
+
+/// One kind of raw socket: a transport over an IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel {
-    /// The protocol.
-    pub protocol: Protocol,
+    /// The transport.
+    pub protocol: Transport,
     /// The IP version.
     pub family: Family,
 }
@@ -23,19 +51,19 @@ pub struct Channel {
 impl Channel {
     /// Every channel.
     pub const ALL: [Self; 4] = [
-        Self { protocol: Protocol::Icmp, family: Family::V4 },
-        Self { protocol: Protocol::Icmp, family: Family::V6 },
-        Self { protocol: Protocol::Tcp, family: Family::V4 },
-        Self { protocol: Protocol::Tcp, family: Family::V6 },
+        Self { protocol: Transport::Icmp, family: Family::V4 },
+        Self { protocol: Transport::Icmp, family: Family::V6 },
+        Self { protocol: Transport::Tcp, family: Family::V4 },
+        Self { protocol: Transport::Tcp, family: Family::V6 },
     ];
 
     /// Its place in [`Channel::ALL`], for tables with one entry for each channel.
     pub const fn index(self) -> usize {
         match (self.protocol, self.family) {
-            (Protocol::Icmp, Family::V4) => 0,
-            (Protocol::Icmp, Family::V6) => 1,
-            (Protocol::Tcp, Family::V4) => 2,
-            (Protocol::Tcp, Family::V6) => 3,
+            (Transport::Icmp, Family::V4) => 0,
+            (Transport::Icmp, Family::V6) => 1,
+            (Transport::Tcp, Family::V4) => 2,
+            (Transport::Tcp, Family::V6) => 3,
         }
     }
 }

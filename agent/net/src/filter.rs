@@ -1,8 +1,8 @@
 //! Classic BPF (`Documentation/networking/filter.rst`): a raw socket sees all packets of its protocol, and only our
 //! answers may wake or fill it.
 
-use podsonar_core::target::{Family, Protocol};
-use podsonar_core::wire::Channel;
+use podsonar_core::target::Family;
+use podsonar_core::wire::{Channel, Transport};
 use socket2::SockFilter;
 
 /// One instruction, `struct sock_filter`.
@@ -40,14 +40,14 @@ pub(crate) fn answers(channel: Channel, icmp_id: u16, ports: &[u16]) -> Vec<Sock
 fn program(channel: Channel, icmp_id: u16, ports: &[u16]) -> Vec<Instruction> {
     let filter = Filter::new(channel.family);
     match channel.protocol {
-        Protocol::Icmp => {
+        Transport::Icmp => {
             let reply = match channel.family {
                 Family::V4 => 0,
                 Family::V6 => 129,
             };
             filter.load_byte(0).require_equal(reply).load_half(4).accept_any_of(&[icmp_id])
         }
-        Protocol::Tcp => {
+        Transport::Tcp => {
             filter.load_byte(13).require_bits(ACK).require_bits(SYN_OR_RST).load_half(2).accept_any_of(ports)
         }
     }
@@ -127,7 +127,7 @@ mod tests {
         for (family, reply, request) in [(Family::V4, 0, 8), (Family::V6, 129, 128)] {
             let passes = |kind: u8, id: u16| {
                 let [high, low] = id.to_be_bytes();
-                run(Protocol::Icmp, family, &[kind, 0, 0, 0, high, low, 0, 1])
+                run(Transport::Icmp, family, &[kind, 0, 0, 0, high, low, 0, 1])
             };
             assert!(passes(reply, ID));
             assert!(!passes(reply, ID + 1));
@@ -143,7 +143,7 @@ mod tests {
                 let mut segment = [0; 20];
                 segment[2..4].copy_from_slice(&port.to_be_bytes());
                 segment[13] = flags;
-                run(Protocol::Tcp, family, &segment)
+                run(Transport::Tcp, family, &segment)
             };
             for port in PORTS {
                 assert!(passes(port, 0x12), "SYN-ACK to {port}");
@@ -163,15 +163,15 @@ mod tests {
             segment[2..4].copy_from_slice(&PORTS[0].to_be_bytes());
             segment[13] = 0x12;
             for length in 0..segment.len() {
-                assert!(!run(Protocol::Tcp, family, &segment[..length]), "length {length}");
+                assert!(!run(Transport::Tcp, family, &segment[..length]), "length {length}");
             }
-            assert!(run(Protocol::Tcp, family, &segment));
+            assert!(run(Transport::Tcp, family, &segment));
         }
     }
 
     #[test]
     fn options_of_the_ip_header_are_passed_over() {
-        let channel = Channel { protocol: Protocol::Icmp, family: Family::V4 };
+        let channel = Channel { protocol: Transport::Icmp, family: Family::V4 };
         let mut packet = vec![0; 24];
         packet[0] = 0x46;
         packet.extend([0, 0, 0, 0, 0x12, 0x34, 0, 1]);

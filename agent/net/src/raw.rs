@@ -1,8 +1,8 @@
 //! The real sockets: one raw socket for each channel, sharing their buffers.
 
 use podsonar_core::outcome::SendError;
-use podsonar_core::target::{Family, Protocol};
-use podsonar_core::wire::Channel;
+use podsonar_core::target::Family;
+use podsonar_core::wire::{Channel, Transport};
 
 use crate::inbox::Inbox;
 use crate::outbox::Outbox;
@@ -73,15 +73,15 @@ impl RawSockets {
     fn open_channel(&mut self, channel: Channel, settings: &Settings) -> Result<(), OpenError> {
         let family = channel.family;
         let ports = match channel.protocol {
-            Protocol::Icmp => ReservedPorts::default(),
-            Protocol::Tcp => ReservedPorts::reserve(family, settings.flows)
+            Transport::Icmp => ReservedPorts::default(),
+            Transport::Tcp => ReservedPorts::reserve(family, settings.flows)
                 .map_err(|source| OpenError::Ports { family, count: settings.flows, source })?,
         };
         let socket = RawSocket::open(channel, settings, ports.numbers())?;
         if let Some(slot) = self.sockets.get_mut(channel.index()) {
             *slot = Some(socket);
         }
-        if channel.protocol == Protocol::Tcp {
+        if channel.protocol == Transport::Tcp {
             let [v4, v6] = &mut self.ports;
             match family {
                 Family::V4 => *v4 = ports,

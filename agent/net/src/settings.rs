@@ -2,8 +2,8 @@
 
 use std::io;
 
-use podsonar_core::target::{Family, Protocol};
-use podsonar_core::wire::Channel;
+use podsonar_core::target::Family;
+use podsonar_core::wire::{Channel, Transport};
 
 /// What [`RawSockets::open`](crate::RawSockets::open) is to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +73,8 @@ pub enum OpenError {
 
 fn describe(channel: Channel) -> String {
     let protocol = match channel.protocol {
-        Protocol::Icmp => "ICMP",
-        Protocol::Tcp => "TCP",
+        Transport::Icmp => "ICMP",
+        Transport::Tcp => "TCP",
     };
     format!("{protocol} over {}", ip(channel.family))
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn each_failure_is_one_line_with_channel_and_remedy() {
-        let channel = Channel { protocol: Protocol::Icmp, family: Family::V6 };
+        let channel = Channel { protocol: Transport::Icmp, family: Family::V6 };
         assert_eq!(
             OpenError::NoPermission { channel }.to_string(),
             "cannot probe by ICMP over IPv6: the capability CAP_NET_RAW is missing (run as root, or `setcap \

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use podsonar_core::outcome::{SendError, StampSource};
-use podsonar_core::target::{Family, Protocol};
-use podsonar_core::wire::Channel;
+use podsonar_core::target::Family;
+use podsonar_core::wire::{Channel, Transport};
 use socket2::Socket;
 
 use crate::inbox::{Arrival, Inbox, Queue};
@@ -51,7 +51,7 @@ impl RawSocket {
         let stamps = options::request_stamps(&socket, options::STAMPS).is_ok();
         let memory = sys::memory(socket.as_fd()).map_err(failed("drop counter (SO_MEMINFO)"))?;
         let sources = match (channel.protocol, channel.family) {
-            (Protocol::Tcp, Family::V4) => Some(Sources::open().map_err(failed("route lookup"))?),
+            (Transport::Tcp, Family::V4) => Some(Sources::open().map_err(failed("route lookup"))?),
             _ => None,
         };
         Ok(Self { socket, stamps, drops: DropCounter::new(&memory), sources })

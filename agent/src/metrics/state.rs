@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use podsonar_core::outcome::{LateHint, ProbeResult, StampSource, Void};
-use podsonar_core::target::{Kind, Stream};
+use podsonar_core::target::{Family, Kind, Protocol, Stream};
 use podsonar_core::time::WallTime;
 use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::metrics::counter::Counter;
@@ -26,7 +26,7 @@ pub struct Metrics {
     pub(super) started: WallTime,
     /// Copied only when a path comes or goes while a scrape holds the list.
     paths: Mutex<Arc<Vec<Arc<Path>>>>,
-    pub(super) groups: [[Group; Kind::ALL.len()]; Channel::ALL.len()],
+    pub(super) groups: [[[Group; Kind::ALL.len()]; Family::ALL.len()]; Protocol::ALL.len()],
     pub(crate) stamps: [Stamps; Channel::ALL.len()],
     pub(crate) targets: [Gauge; Kind::ALL.len()],
     pub(crate) drops: [Counter; Channel::ALL.len()],
@@ -104,8 +104,10 @@ impl Metrics {
         Arc::make_mut(&mut lock(&self.paths)).retain(|path| !path.retired.load(Relaxed));
     }
 
-    pub(crate) fn group(&self, channel: Channel, kind: Kind) -> Option<&Group> {
-        self.groups.get(channel.index())?.get(kind as usize)
+    /// The group that a stream belongs to.
+    pub(crate) fn group(&self, stream: &Stream) -> Option<&Group> {
+        let families = self.groups.get(stream.protocol as usize)?;
+        families.get(stream.family() as usize)?.get(stream.target.kind as usize)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{ALL, MetricType};
 /// The table in Markdown, one row for each metric.
 pub fn readme_table() -> String {
     let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
-    for metric in &ALL {
+    for metric in ALL {
         let kind = match metric.kind {
             MetricType::Counter => "counter",
             MetricType::Gauge => "gauge",

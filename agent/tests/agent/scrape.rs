@@ -42,7 +42,7 @@ fn every_declared_metric_is_scraped_and_no_other() {
     let families = families(&fed().scrape(Format::Protobuf));
     let names: Vec<_> = families.iter().map(|family| family.name.as_str()).collect();
     assert_eq!(names, ALL.iter().map(|metric| metric.name).collect::<Vec<_>>());
-    for (family, metric) in families.iter().zip(&ALL) {
+    for (family, metric) in families.iter().zip(ALL) {
         assert_eq!(family.help, metric.help);
         assert!(!family.metric.is_empty(), "{}", metric.name);
         for sample in &family.metric {

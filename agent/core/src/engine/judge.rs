@@ -139,7 +139,7 @@ impl Engine {
                     continue;
                 }
                 let dropped =
-                    self.drops.get(channel.index()).is_some_and(|drops| drops.touch(flight.call.0, deadline));
+                    channel.is_some_and(|channel| self.may_have_dropped(channel, flight.call.0, deadline));
                 self.judge_silence(id, &flight, comparable && !dropped);
             }
             self.inflight.remember(id, drain_began);
@@ -149,6 +149,10 @@ impl Engine {
         for drops in &mut self.drops {
             drops.forget_before(oldest);
         }
+    }
+
+    fn may_have_dropped(&self, channel: Channel, from: Instant, until: Instant) -> bool {
+        self.drops.get(channel.index()).is_some_and(|drops| drops.touch(from, until))
     }
 
     fn find_answered(&mut self, answer: Answer) -> Option<(ProbeId, &mut Probe)> {
@@ -257,7 +261,7 @@ impl Engine {
     }
 
     fn note_stamp(&mut self, probe: &Probe, flight: &Flight) {
-        let channel = Self::channel_of(probe.to, probe.key);
+        let Some(channel) = Self::channel_of(probe.to, probe.key) else { return };
         if let Some(unstamped) = self.unstamped.get_mut(channel.index()) {
             *unstamped = if flight.tx.is_kernel() { 0 } else { unstamped.saturating_add(1) };
         }

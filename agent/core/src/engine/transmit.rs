@@ -1,6 +1,6 @@
 //! What goes out: the due probes of a tick, each with all that its packet needs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Engine;
@@ -11,7 +11,7 @@ use crate::target::{Family, Protocol};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::{Heard, Payload, SizeClass};
-use crate::wire::{Channel, icmp, tcp};
+use crate::wire::{Channel, Transport, icmp, tcp};
 
 /// A packet may reach its socket this much later than its stamp says: under load the kernel stamps it in an
 /// interrupt and delivers it from a thread that waits for a processor. A deadline is judged only after this.
@@ -22,6 +22,8 @@ pub(super) const DELIVERY: Duration = Duration::from_millis(100);
 pub enum Poll {
     /// Send this.
     Transmit(Transmit),
+    /// Have this handshake made, and report its end with [`Engine::handle_connected`].
+    Connect(Connect),
     /// Send what you have and report each with [`Engine::handle_sent`], then ask again: the next probe's sequence
     /// depends on it.
     Settle,
@@ -42,6 +44,17 @@ pub struct Transmit {
     pub flow_label: u32,
     /// The packet.
     pub kind: TransmitKind,
+}
+
+/// A full TCP handshake, which the host's own stack carries out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connect {
+    /// The name under which [`Engine::handle_connected`] wants to hear of it.
+    pub probe: ProbeId,
+    /// Where to.
+    pub to: SocketAddr,
+    /// A handshake that takes longer is lost.
+    pub timeout: Duration,
 }
 
 /// The packets that probe.
@@ -90,7 +103,7 @@ impl Engine {
                 Some(sequence) => sequence,
                 None => return Poll::Settle,
             },
-            Protocol::Tcp => 0,
+            Protocol::Tcp | Protocol::Connect => 0,
         };
         state.pass(due);
         self.schedule.replace_first(Some(state.due));
@@ -112,7 +125,7 @@ impl Engine {
         let ports = (self.source_port(Family::of(to), flow), destination_port);
         self.lag = self.lag.max(Some(now.since(due)));
         self.pace.spend();
-        Poll::Transmit(self.hand_out(probe, protocol, ports))
+        self.hand_out(probe, protocol, ports)
     }
 
     /// What the kernel said to a probe that was handed out, and the monotonic clock around the send call.
@@ -158,8 +171,7 @@ impl Engine {
     }
 
     /// Gives a probe its cookie, remembers it, and makes its packet. `ports` are source and destination of a SYN.
-    fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, ports: (u16, u16)) -> Transmit {
-        let channel = Channel { protocol, family: Family::of(probe.to) };
+    fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, ports: (u16, u16)) -> Poll {
         let id = loop {
             self.drawn += 1;
             probe.cookie = self.keyed.number(Domain::Cookie, self.drawn);
@@ -170,20 +182,26 @@ impl Engine {
                     destination_port: ports.1,
                     sequence: probe.cookie as u32,
                 }),
+                Protocol::Connect => Key::Connect(probe.cookie),
             };
             if let Some(id) = self.inflight.insert(&probe) {
                 break id;
             }
         };
-        let (kind, flow) = match probe.key {
+        let (transport, kind, flow) = match probe.key {
             Key::Echo(_) => {
                 let payload = payload(self.identity.epoch, &probe);
                 let id = self.identity.icmp_id;
-                (TransmitKind::Echo { id, payload, size: self.identity.size }, id)
+                (Transport::Icmp, TransmitKind::Echo { id, payload, size: self.identity.size }, id)
             }
-            Key::Syn(syn) => (TransmitKind::Syn(syn), syn.source_port),
+            Key::Syn(syn) => (Transport::Tcp, TransmitKind::Syn(syn), syn.source_port),
+            Key::Connect(_) => {
+                let to = SocketAddr::new(probe.to, ports.1);
+                return Poll::Connect(Connect { probe: id, to, timeout: probe.timeout });
+            }
         };
-        Transmit { probe: id, channel, to: probe.to, flow_label: self.flow_label(flow), kind }
+        let channel = Channel { protocol: transport, family: Family::of(probe.to) };
+        Poll::Transmit(Transmit { probe: id, channel, to: probe.to, flow_label: self.flow_label(flow), kind })
     }
 
     /// The source port of a stream's `flow`-th SYN: every target takes all ports in turn.

@@ -2,8 +2,8 @@
 
 use super::ipv4::Packet;
 use super::payload::Payload;
-use super::{Channel, Reject, icmp, tcp};
-use crate::target::{Family, Protocol};
+use super::{Channel, Reject, Transport, icmp, tcp};
+use crate::target::Family;
 
 /// A well-formed answer. Whether it answers a probe of ours is for the engine to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Key {
     Echo(u64),
     /// The ports and sequence number of a SYN.
     Syn(tcp::Syn),
+    /// A full handshake: its packets are not ours to match, so the number is ours.
+    Connect(u64),
 }
 
 /// Reads a packet from a socket's data queue as the kernel delivers it: IPv4 with its header, IPv6 without. `size`
@@ -37,8 +39,8 @@ pub fn decode(channel: Channel, icmp_id: u16, size: usize, bytes: &[u8]) -> Resu
         Family::V6 => (bytes, None),
     };
     match channel.protocol {
-        Protocol::Icmp => icmp::decode_reply(channel.family, icmp_id, size, message).map(Answer::Echo),
-        Protocol::Tcp => tcp::decode_answer(message, addresses).map(Answer::Segment),
+        Transport::Icmp => icmp::decode_reply(channel.family, icmp_id, size, message).map(Answer::Echo),
+        Transport::Tcp => tcp::decode_answer(message, addresses).map(Answer::Segment),
     }
 }
 
@@ -48,8 +50,8 @@ pub fn decode(channel: Channel, icmp_id: u16, size: usize, bytes: &[u8]) -> Resu
 /// The [`Reject`] that says why it is none of ours.
 pub fn decode_quote(channel: Channel, icmp_id: u16, message: &[u8]) -> Result<Key, Reject> {
     match channel.protocol {
-        Protocol::Icmp => icmp::request_cookie(channel.family, icmp_id, message).map(Key::Echo),
-        Protocol::Tcp => tcp::decode_sent(message).map(Key::Syn),
+        Transport::Icmp => icmp::request_cookie(channel.family, icmp_id, message).map(Key::Echo),
+        Transport::Tcp => tcp::decode_sent(message).map(Key::Syn),
     }
 }
 
@@ -60,8 +62,8 @@ pub fn decode_quote(channel: Channel, icmp_id: u16, message: &[u8]) -> Result<Ke
 /// The [`Reject`] that says why it is none of ours.
 pub fn decode_sent(channel: Channel, icmp_id: u16, size: usize, frame: &[u8]) -> Result<Key, Reject> {
     let length = match channel.protocol {
-        Protocol::Icmp => icmp::HEADER + size,
-        Protocol::Tcp => tcp::SYN_LEN,
+        Transport::Icmp => icmp::HEADER + size,
+        Transport::Tcp => tcp::SYN_LEN,
     };
     let start = frame.len().checked_sub(length).ok_or(Reject::Truncated)?;
     decode_quote(channel, icmp_id, frame.get(start..).ok_or(Reject::Truncated)?)

@@ -106,6 +106,7 @@ impl Chaos {
         for round in 0..64_u8 {
             match self.engine.poll_transmit(self.mono()) {
                 Poll::Transmit(transmit) => open.push(transmit),
+                Poll::Connect(_) => unreachable!("no stream connects"),
                 Poll::Settle if open.is_empty() => panic!("asked to settle nothing"),
                 Poll::Settle => {}
                 Poll::Idle => break,

@@ -230,6 +230,7 @@ impl World {
                     handed_out += 1;
                     self.send(&transmit);
                 }
+                Poll::Connect(_) => unreachable!("no stream connects"),
                 Poll::Settle => unreachable!("each probe is settled at once"),
                 Poll::Idle => break,
             }

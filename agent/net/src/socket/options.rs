@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use podsonar_core::target::{Family, Protocol};
-use podsonar_core::wire::Channel;
+use podsonar_core::target::Family;
+use podsonar_core::wire::{Channel, Transport};
 use socket2::{Domain, Socket, Type};
 
 use super::MAX_CALLS;
@@ -54,9 +54,9 @@ fn create(channel: Channel) -> Result<Socket, OpenError> {
         Family::V6 => Domain::IPV6,
     };
     let protocol = match (channel.protocol, channel.family) {
-        (Protocol::Icmp, Family::V4) => socket2::Protocol::ICMPV4,
-        (Protocol::Icmp, Family::V6) => socket2::Protocol::ICMPV6,
-        (Protocol::Tcp, _) => socket2::Protocol::TCP,
+        (Transport::Icmp, Family::V4) => socket2::Protocol::ICMPV4,
+        (Transport::Icmp, Family::V6) => socket2::Protocol::ICMPV6,
+        (Transport::Tcp, _) => socket2::Protocol::TCP,
     };
     Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)).map_err(|source| refused(channel, source))
 }
@@ -120,16 +120,16 @@ fn set_family_options(socket: &Socket, channel: Channel, message_size: usize) ->
         }
     }
     match (channel.protocol, channel.family) {
-        (Protocol::Icmp, Family::V4) => set("ICMP_FILTER", SOL_RAW, ICMP_FILTER, &[!(1 << ECHO_REPLY_V4)]),
-        (Protocol::Icmp, Family::V6) => {
+        (Transport::Icmp, Family::V4) => set("ICMP_FILTER", SOL_RAW, ICMP_FILTER, &[!(1 << ECHO_REPLY_V4)]),
+        (Transport::Icmp, Family::V6) => {
             let mut refused = [u32::MAX; 8];
             if let Some(word) = refused.get_mut(ECHO_REPLY_V6 / 32) {
                 *word &= !(1 << (ECHO_REPLY_V6 % 32));
             }
             set("ICMP6_FILTER", libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &refused)
         }
-        (Protocol::Tcp, Family::V4) => Ok(()),
-        (Protocol::Tcp, Family::V6) => {
+        (Transport::Tcp, Family::V4) => Ok(()),
+        (Transport::Tcp, Family::V6) => {
             set("IPV6_CHECKSUM", libc::SOL_IPV6, libc::IPV6_CHECKSUM, &[TCP_CHECKSUM])
         }
     }
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_host_without_the_family_is_told_apart_from_a_missing_privilege() {
-        let channel = Channel { protocol: Protocol::Tcp, family: Family::V6 };
+        let channel = Channel { protocol: Transport::Tcp, family: Family::V6 };
         let refused = |errno| refused(channel, io::Error::from_raw_os_error(errno));
         assert!(matches!(refused(libc::EAFNOSUPPORT), OpenError::NoFamily { .. }));
         assert!(matches!(refused(libc::EPERM), OpenError::NoPermission { .. }));

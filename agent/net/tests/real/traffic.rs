@@ -4,19 +4,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use podsonar_core::outcome::{SendError, StampSource};
-use podsonar_core::target::{Family, Protocol};
+use podsonar_core::target::Family;
 use podsonar_core::time::WallTime;
 use podsonar_core::wire::answer::{self, Answer, Key};
 use podsonar_core::wire::payload::{Heard, LEN, Payload, SizeClass};
 use podsonar_core::wire::tcp::{Syn, encode_syn};
-use podsonar_core::wire::{Channel, icmp};
+use podsonar_core::wire::{Channel, Transport, icmp};
 use podsonar_net::{Batch, RawSockets, Received, Settings, Sockets, Ticker, read_clocks};
 
 pub(crate) const ID: u16 = 0x5053;
-pub(crate) const ICMP4: Channel = Channel { protocol: Protocol::Icmp, family: Family::V4 };
-pub(crate) const ICMP6: Channel = Channel { protocol: Protocol::Icmp, family: Family::V6 };
-pub(crate) const TCP4: Channel = Channel { protocol: Protocol::Tcp, family: Family::V4 };
-pub(crate) const TCP6: Channel = Channel { protocol: Protocol::Tcp, family: Family::V6 };
+pub(crate) const ICMP4: Channel = Channel { protocol: Transport::Icmp, family: Family::V4 };
+pub(crate) const ICMP6: Channel = Channel { protocol: Transport::Icmp, family: Family::V6 };
+pub(crate) const TCP4: Channel = Channel { protocol: Transport::Tcp, family: Family::V4 };
+pub(crate) const TCP6: Channel = Channel { protocol: Transport::Tcp, family: Family::V6 };
 
 /// A bound for waits: far beyond what any of them needs.
 const TICKS: usize = 10_000;
@@ -125,8 +125,8 @@ pub(crate) fn warm_up(sockets: &mut RawSockets, channel: Channel) {
     until(|| {
         let mut batch = Batch::default();
         match channel.protocol {
-            Protocol::Icmp => echo(&mut batch, to, 0xdead),
-            Protocol::Tcp => {
+            Transport::Icmp => echo(&mut batch, to, 0xdead),
+            Transport::Tcp => {
                 let source_port = sockets.source_ports(channel.family)[0];
                 syn(&mut batch, to, Syn { source_port, destination_port: 9, sequence: 0xdead });
             }
