@@ -179,7 +179,7 @@ mod tests {
     }
 
     /// Runs the channel's program on a transport message, with a plain IP header where the socket has one.
-    fn run(protocol: Protocol, family: Family, message: &[u8]) -> bool {
+    fn run(protocol: Transport, family: Family, message: &[u8]) -> bool {
         let mut packet = match family {
             Family::V4 => [&[0x45][..], &[0; 19]].concat(),
             Family::V6 => Vec::new(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use podsonar_core::engine::{Identity, Secret};
 use podsonar_core::target::{Family, Kind, Protocol, Stream, Target};
 use podsonar_core::time::ClockReading;
+use podsonar_core::wire::{Channel, Transport};
 use serde_json::Value;
 
 use super::*;
@@ -279,8 +280,9 @@ impl World {
             size: 56,
             max_pps: 20_000,
         };
-        let channels =
-            [Protocol::Icmp, Protocol::Tcp].map(|protocol| Channel { protocol, family: Family::V6 }).to_vec();
+        let channels = [Transport::Icmp, Transport::Tcp]
+            .map(|protocol| Channel { protocol, family: Family::V6 })
+            .to_vec();
         let mut driver = Driver::new(
             Engine::new(identity, clock),
             net.clone(),
@@ -370,10 +372,10 @@ impl State {
     }
 
     /// What the host at the other end makes of a packet.
-    fn answer(&self, protocol: Protocol, request: &[u8]) -> Vec<u8> {
+    fn answer(&self, protocol: Transport, request: &[u8]) -> Vec<u8> {
         match protocol {
-            Protocol::Icmp => [&[129], &request[1..]].concat(),
-            Protocol::Tcp => {
+            Transport::Icmp => [&[129], &request[1..]].concat(),
+            Transport::Tcp => {
                 let sequence = u32::from_be_bytes(request[4..8].try_into().unwrap()).wrapping_add(1);
                 let flags = if self.reset { 0x14 } else { 0x12 };
                 let mut segment =
