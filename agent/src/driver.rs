@@ -327,11 +327,11 @@ fn drain(
 ) -> bool {
     let drained = sockets.receive(channel, &mut |received| match received {
         Received::Packet { from, bytes, stamp } => {
-            let decoded = answer::decode(channel, settings.icmp_id, settings.size, bytes);
+            let decoded = answer::decode(channel, settings.icmp_id, bytes);
             inbox.push(decoded.map_or_else(Inbound::Reject, |answer| Inbound::Answer(from, answer, stamp)));
         }
         Received::Transmitted { frame, stamp, source } => {
-            if let Ok(key) = answer::decode_sent(channel, settings.icmp_id, settings.size, frame) {
+            if let Ok(key) = answer::decode_sent(channel, settings.icmp_id, frame) {
                 stamps.push((key, stamp, source));
             }
         }

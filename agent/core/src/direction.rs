@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::wire::payload::SizeClass;
+
 /// The sequences of all destinations.
 #[derive(Debug, Default)]
 pub(crate) struct Sequences {
     destinations: Vec<Destination>,
-    by_address: HashMap<IpAddr, DestinationId>,
+    by_address: HashMap<(IpAddr, SizeClass), DestinationId>,
     free: Vec<DestinationId>,
 }
 
@@ -30,9 +32,9 @@ struct Destination {
 
 impl Sequences {
     /// A stream sends there from now on.
-    pub(crate) fn join(&mut self, to: IpAddr) -> DestinationId {
+    pub(crate) fn join(&mut self, to: IpAddr, class: SizeClass) -> DestinationId {
         let Self { destinations, by_address, free } = self;
-        let id = *by_address.entry(to).or_insert_with(|| {
+        let id = *by_address.entry((to, class)).or_insert_with(|| {
             free.pop().unwrap_or_else(|| {
                 destinations.push(Destination::default());
                 DestinationId((destinations.len() - 1) as u32)
@@ -45,12 +47,12 @@ impl Sequences {
     }
 
     /// A stream sends there no more. The last one takes the destination along.
-    pub(crate) fn leave(&mut self, to: IpAddr, id: DestinationId) {
+    pub(crate) fn leave(&mut self, to: IpAddr, class: SizeClass, id: DestinationId) {
         let Some(destination) = self.get(id) else { return };
         destination.streams = destination.streams.saturating_sub(1);
         if destination.streams == 0 {
             *destination = Destination::default();
-            self.by_address.remove(&to);
+            self.by_address.remove(&(to, class));
             self.free.push(id);
         }
     }
@@ -84,7 +86,7 @@ mod tests {
     #[test]
     fn a_refused_packet_takes_no_sequence() {
         let mut sequences = Sequences::default();
-        let id = sequences.join(TO);
+        let id = sequences.join(TO, SizeClass::Normal);
         assert_eq!(sequences.propose(id), Some(1));
         assert_eq!(sequences.propose(id), None);
         sequences.settle(id, false);
@@ -96,24 +98,24 @@ mod tests {
     #[test]
     fn streams_to_one_address_share_its_sequence() {
         let mut sequences = Sequences::default();
-        let id = sequences.join(TO);
-        assert_eq!(sequences.join(TO), id);
+        let id = sequences.join(TO, SizeClass::Normal);
+        assert_eq!(sequences.join(TO, SizeClass::Normal), id);
         sequences.propose(id);
         sequences.settle(id, true);
-        sequences.leave(TO, id);
+        sequences.leave(TO, SizeClass::Normal, id);
         assert_eq!(sequences.propose(id), Some(2));
         sequences.settle(id, true);
-        sequences.leave(TO, id);
+        sequences.leave(TO, SizeClass::Normal, id);
         assert!(sequences.by_address.is_empty());
     }
 
     #[test]
     fn a_destination_that_nobody_uses_makes_room_for_another() {
         let mut sequences = Sequences::default();
-        let id = sequences.join(TO);
+        let id = sequences.join(TO, SizeClass::Normal);
         sequences.propose(id);
-        sequences.leave(TO, id);
-        let other = sequences.join(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)));
+        sequences.leave(TO, SizeClass::Normal, id);
+        let other = sequences.join(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), SizeClass::Normal);
         assert_eq!(sequences.propose(other), Some(1));
         assert_eq!(sequences.destinations.len(), 1);
     }

@@ -14,6 +14,8 @@
 //! 5. [`Engine::poll_event`] until it is empty; then it sleeps until [`Engine::next_wakeup`].
 
 mod judge;
+mod large;
+mod silence;
 mod streams;
 mod transmit;
 
@@ -33,7 +35,9 @@ use crate::wire::answer::Key;
 use crate::wire::{Channel, Reject, Transport};
 
 pub use crate::hash::Secret;
-pub use crate::inflight::ProbeId;
+pub use crate::inflight::{Boost, ProbeId};
+pub use crate::mtu::PathMtuFinding;
+pub use silence::{ConnectEnd, Connected};
 pub use transmit::{Connect, Poll, Transmit, TransmitKind};
 
 use judge::Drops;
@@ -54,8 +58,12 @@ pub struct Identity {
     pub source_ports_v4: Vec<u16>,
     /// Reserved source ports of IPv6 SYNs.
     pub source_ports_v6: Vec<u16>,
+    /// A port that is taken to be closed everywhere: it tells a silent application from a silent network.
+    pub closed_port: u16,
     /// Payload of an echo request, in bytes.
-    pub size: usize,
+    pub size: u16,
+    /// Time between two large echo requests to a destination; `None`: none are sent.
+    pub large_interval: Option<Duration>,
     /// Ceiling on all probes together, per second.
     pub max_pps: u32,
 }
@@ -80,6 +88,21 @@ pub enum Event {
     Outcome(Outcome),
     /// An answer came that is no result.
     Stray(StreamId, Stray),
+    /// A SYN that was sent to explain a silence has ended.
+    Boost(StreamId, Boost, ProbeResult),
+    /// A flow, named by its source port, is black-holed from now on, or no longer.
+    Flow {
+        /// Whose SYNs it carries.
+        stream: StreamId,
+        /// The source port.
+        source_port: u16,
+        /// From now on, or no longer.
+        dead: bool,
+    },
+    /// A large echo request has ended.
+    Large(StreamId, ProbeResult),
+    /// What is known of the largest packet to a stream's target has changed.
+    PathMtu(StreamId, PathMtuFinding),
 }
 
 /// Decides. Owns the schedule, the probes in flight and the rules; owns no clock and no socket.
@@ -100,6 +123,15 @@ pub struct Engine {
     unstamped: [u32; Channel::ALL.len()],
     rejects: [u64; Reject::ALL.len()],
     lag: Option<Duration>,
+    /// SYNs to be sent beyond the schedule.
+    boosts: VecDeque<silence::Wanted>,
+    large: large::Schedule,
+    /// Streams whose last large probe is missing.
+    large_doubts: u32,
+    /// Whether this agent is well enough to blame flows and paths.
+    verdicts: bool,
+    /// Whether something on this host answers SYNs for everybody.
+    intercepted: bool,
     events: VecDeque<Event>,
 }
 
@@ -120,6 +152,11 @@ impl Engine {
             unstamped: [0; Channel::ALL.len()],
             rejects: [0; Reject::ALL.len()],
             lag: None,
+            boosts: VecDeque::new(),
+            large: large::Schedule::default(),
+            large_doubts: 0,
+            verdicts: true,
+            intercepted: false,
             events: VecDeque::new(),
             identity,
         }
@@ -141,6 +178,17 @@ impl Engine {
         }
     }
 
+    /// A sick agent blames no flow and no path: while `verdicts` is false none is newly found at fault.
+    pub fn set_verdicts(&mut self, verdicts: bool) {
+        self.verdicts = verdicts;
+    }
+
+    /// While something on this host answers SYNs for everybody, none is sent: they end as `intercepted`, except those
+    /// to loopback.
+    pub fn set_intercepted(&mut self, intercepted: bool) {
+        self.intercepted = intercepted;
+    }
+
     /// What happened since it was last asked.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -150,8 +198,12 @@ impl Engine {
     /// send, to receive or to judge. `None`: nothing will happen by itself.
     pub fn next_wakeup(&self, now: Instant) -> Option<Instant> {
         let next_tick = now + Duration::from_nanos(1);
-        let wanted =
-            if self.inflight.flying() > 0 { next_tick } else { self.schedule.first()?.0.max(next_tick) };
+        let wanted = if self.inflight.flying() > 0 || !self.boosts.is_empty() {
+            next_tick
+        } else {
+            let due = self.schedule.first().map(|(due, _)| due);
+            due.into_iter().chain(self.large.first()).min()?.max(next_tick)
+        };
         Some(self.pace.tick_at_or_after(wanted))
     }
 

@@ -24,10 +24,44 @@ pub struct ProbeId {
     generation: u32,
 }
 
+/// Why a probe was sent. Only what fell due owes a result to the metrics of its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It fell due.
+    Due,
+    /// To explain a silence.
+    Boost(Boost),
+    /// To see whether large packets pass.
+    Large,
+}
+
+/// What a SYN that was not due is to explain. The text form is the metric label `purpose`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Boost {
+    /// Whether a flow, or the port, is silent again.
+    Flow,
+    /// Whether a closed port of the target answers while the asked one is silent.
+    Listener,
+}
+
+impl Boost {
+    /// Every purpose, in label order.
+    pub const ALL: [Self; 2] = [Self::Flow, Self::Listener];
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Listener => "listener",
+        }
+    }
+}
+
 /// A probe that was handed out.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     pub(crate) stream: StreamId,
+    pub(crate) purpose: Purpose,
     pub(crate) due: Instant,
     pub(crate) to: IpAddr,
     pub(crate) destination: DestinationId,
@@ -35,6 +69,8 @@ pub(crate) struct Probe {
     pub(crate) cookie: u64,
     /// The sequence of an echo; zero for SYN.
     pub(crate) sequence: u64,
+    /// Length of an echo's payload, in bytes.
+    pub(crate) length: u16,
     /// The interval as an echo's payload states it, in milliseconds.
     pub(crate) period_ms: u32,
     pub(crate) timeout: Duration,

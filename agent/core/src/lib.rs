@@ -16,5 +16,7 @@ pub mod wire;
 mod direction;
 mod hash;
 mod inflight;
+mod inquiry;
+mod mtu;
 mod pace;
 mod schedule;

@@ -78,6 +78,8 @@ pub enum ProbeResult {
     Reset(Rtt),
     /// No answer within the timeout, on the network (RFC 2681 §2.4, RFC 7680 §2.4).
     Lost,
+    /// Its port was silent while the network was fine: the application did not take the connection.
+    Listener,
     /// An ICMP error came instead of an answer.
     Unreachable(Unreachable),
     /// It says nothing about the network.
@@ -106,6 +108,8 @@ pub enum Void {
     Unknown,
     /// Its target was removed meanwhile.
     Discarded,
+    /// Something on this host answers SYNs for everybody, so TCP is not measured.
+    Intercepted,
 }
 
 impl ProbeResult {
@@ -115,11 +119,13 @@ impl ProbeResult {
             Self::Reply(_) => "reply",
             Self::Reset(_) => "reset",
             Self::Lost => "lost",
+            Self::Listener => "listener",
             Self::Unreachable(_) => "unreachable",
             Self::Void(Void::NotSent(_)) => "not_sent",
             Self::Void(Void::Skipped) => "skipped",
             Self::Void(Void::Unknown) => "unknown",
             Self::Void(Void::Discarded) => "discarded",
+            Self::Void(Void::Intercepted) => "intercepted",
         }
     }
 
@@ -131,7 +137,8 @@ impl ProbeResult {
             Self::Reply(_)
             | Self::Reset(_)
             | Self::Lost
-            | Self::Void(Void::Skipped | Void::Unknown | Void::Discarded) => None,
+            | Self::Listener
+            | Self::Void(Void::Skipped | Void::Unknown | Void::Discarded | Void::Intercepted) => None,
         }
     }
 
@@ -139,7 +146,7 @@ impl ProbeResult {
     pub const fn rtt(self) -> Option<Rtt> {
         match self {
             Self::Reply(rtt) | Self::Reset(rtt) => Some(rtt),
-            Self::Lost | Self::Unreachable(_) | Self::Void(_) => None,
+            Self::Lost | Self::Listener | Self::Unreachable(_) | Self::Void(_) => None,
         }
     }
 }

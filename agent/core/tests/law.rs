@@ -18,9 +18,9 @@ proptest! {
     fn no_bytes_from_the_network_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         use podsonar_core::wire::{Channel, answer};
         for channel in Channel::ALL {
-            let _ = answer::decode(channel, 7, 56, &bytes);
+            let _ = answer::decode(channel, 7, &bytes);
             let _ = answer::decode_quote(channel, 7, &bytes);
-            let _ = answer::decode_sent(channel, 7, 56, &bytes);
+            let _ = answer::decode_sent(channel, 7, &bytes);
         }
     }
 }

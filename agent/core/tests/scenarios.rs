@@ -53,6 +53,23 @@ fn problems(file: &Path) -> Vec<String> {
     if !(scenario.unobserved.0..=scenario.unobserved.1).contains(&tally.unobserved) {
         problems.push(format!("{} unobserved, expected {:?}", tally.unobserved, scenario.unobserved));
     }
+    for label in ["flow_dead", "flow_healed", "boosts"] {
+        let count = tally.verdicts.get(label).copied().unwrap_or(0);
+        let anything = if label == "boosts" { u64::MAX } else { 0 };
+        let (least, most) = scenario.verdicts.get(label).copied().unwrap_or((0, anything));
+        if !(least..=most).contains(&count) {
+            problems.push(format!("{count} {label}, expected {least} to {most}"));
+        }
+    }
+    for finding in tally.path_mtu.values() {
+        let found = (finding.path_mtu.unwrap_or(0), finding.blackholed);
+        if scenario.path_mtu.is_some_and(|expected| expected != found) {
+            problems.push(format!("{finding:?}"));
+        }
+    }
+    if scenario.path_mtu.is_some() && tally.path_mtu.is_empty() {
+        problems.push("nothing was found out about large packets".into());
+    }
     if scenario.largest_tick.is_some_and(|most| tally.largest_tick > most) {
         problems.push(format!("{} probes in one tick", tally.largest_tick));
     }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::transmit::{DELIVERY, payload};
+use super::transmit::{delivery, payload};
 use super::{Engine, Event};
-use crate::inflight::{Flight, Probe, ProbeId, State};
+use crate::inflight::{Flight, Probe, ProbeId, Purpose, State};
 use crate::outcome::{LateHint, Outcome, ProbeResult, Rtt, StampSource, Stray, Unreachable, Void};
 use crate::target::StreamId;
 use crate::time::{Instant, WallTime};
@@ -95,8 +95,9 @@ impl Engine {
         }
     }
 
-    /// An ICMP error quotes a packet of ours that went to `to`.
-    pub fn handle_unreachable(&mut self, to: IpAddr, key: Key, reason: Unreachable) {
+    /// An ICMP error quotes a packet of ours that went to `to`. If the packet was too big, `mtu` is the largest that
+    /// passes, as the error says.
+    pub fn handle_unreachable(&mut self, to: IpAddr, key: Key, reason: Unreachable, mtu: Option<u32>) {
         let Some((id, probe)) = self.inflight.find(key) else {
             return self.handle_reject(Reject::Unmatched);
         };
@@ -104,9 +105,14 @@ impl Engine {
             return self.handle_reject(Reject::Mismatched);
         }
         if let State::Flying(flight) = probe.state {
-            let outcome = Self::outcome(probe, ProbeResult::Unreachable(reason), &flight, None);
+            let probe = probe.clone();
             self.inflight.land(id, State::Ended);
-            self.finish(outcome);
+            match probe.purpose {
+                Purpose::Large => self.large_refused(&probe, reason, mtu),
+                Purpose::Due | Purpose::Boost(_) => {
+                    self.conclude(&probe, ProbeResult::Unreachable(reason), Some((&flight, None)));
+                }
+            }
         }
     }
 
@@ -131,16 +137,19 @@ impl Engine {
         while let Some(id) = self.inflight.pop_deadline(drain_began) {
             let Some(probe) = self.inflight.get(id) else { continue };
             if let State::Flying(flight) = probe.state {
-                let (timeout, channel) = (probe.timeout, Self::channel_of(probe.to, probe.key));
+                let (timeout, probe_key) = (probe.timeout, probe.key);
+                let channel = Self::channel_of(probe.to, probe_key);
                 let comparable = self.clock.moved().tolerable_since(flight.moved);
-                let deadline = self.deadline(&flight, timeout, comparable);
+                let deadline = self.deadline(&flight, timeout, delivery(probe_key), comparable);
                 if deadline > drain_began {
                     self.inflight.extend(id, deadline);
                     continue;
                 }
                 let dropped =
                     channel.is_some_and(|channel| self.may_have_dropped(channel, flight.call.0, deadline));
-                self.judge_silence(id, &flight, comparable && !dropped);
+                // Whoever makes handshakes says when one is lost.
+                let reported = matches!(probe_key, Key::Connect(_));
+                self.judge_silence(id, &flight, comparable && !dropped && !reported);
             }
             self.inflight.remember(id, drain_began);
         }
@@ -175,20 +184,18 @@ impl Engine {
             Timing::InTime(rtt) => {
                 let reset = matches!(answer, Answer::Segment(segment) if segment.reset);
                 let result = if reset { ProbeResult::Reset(rtt) } else { ProbeResult::Reply(rtt) };
-                self.count_answer(&probe);
                 (result, State::Answered)
             }
             Timing::Late(rtt) => {
                 self.inflight.land(id, State::Answered);
-                self.count_loss(&probe);
-                self.finish(Self::outcome(&probe, ProbeResult::Lost, flight, None));
+                self.conclude_late(&probe, flight);
                 return self.stray_late(id, probe.stream, answer, rtt);
             }
             Timing::Unclear => (ProbeResult::Void(Void::Unknown), State::Answered),
         };
         let rx = result.rtt().map(|_| rx);
         self.inflight.land(id, state);
-        self.finish(Self::outcome(&probe, result, flight, rx));
+        self.conclude(&probe, result, Some((flight, rx)));
     }
 
     /// When the answer came, by the best clocks there are: an exact difference of kernel stamps, or the bounds
@@ -226,14 +233,14 @@ impl Engine {
 
     /// When a probe may be judged. A packet may leave later than its send call returned (a queue on the way);
     /// its timeout starts when it left, but no queue is waited for longer than one timeout.
-    fn deadline(&self, flight: &Flight, timeout: Duration, comparable: bool) -> Instant {
+    fn deadline(&self, flight: &Flight, timeout: Duration, delivery: Duration, comparable: bool) -> Instant {
         let called = flight.call.1;
         let left = if comparable && flight.tx.is_kernel() {
             self.clock.now().to_mono(flight.at).clamp(called, called + timeout)
         } else {
             called
         };
-        left + timeout + DELIVERY
+        left + timeout + delivery
     }
 
     fn judge_silence(&mut self, id: ProbeId, flight: &Flight, proves_loss: bool) {
@@ -241,13 +248,59 @@ impl Engine {
         let probe = probe.clone();
         self.note_stamp(&probe, flight);
         let (result, state) = if proves_loss {
-            self.count_loss(&probe);
             (ProbeResult::Lost, State::Lost(*flight))
         } else {
             (ProbeResult::Void(Void::Unknown), State::Ended)
         };
         self.inflight.land(id, state);
-        self.finish(Self::outcome(&probe, result, flight, None));
+        self.conclude(&probe, result, Some((flight, None)));
+    }
+
+    /// A probe has its result: what it means depends on why it was sent. `flight` is there if it left, with the
+    /// source of its answer's stamp.
+    pub(super) fn conclude(
+        &mut self,
+        probe: &Probe,
+        result: ProbeResult,
+        flight: Option<(&Flight, Option<StampSource>)>,
+    ) {
+        match probe.purpose {
+            Purpose::Due => {
+                let sent = flight.map(|(flight, rx)| probe.sent(flight, rx));
+                let (stream, due) = (probe.stream, probe.due);
+                let outcome = Outcome { stream, due, result, count: 1, sent };
+                match probe.key {
+                    Key::Echo(_) => {
+                        self.note_small(probe, result);
+                        self.finish(outcome);
+                    }
+                    Key::Connect(_) => {
+                        self.count_syn(probe, result);
+                        self.finish(outcome);
+                    }
+                    Key::Syn(syn) => {
+                        self.count_syn(probe, result);
+                        self.syn_ended(syn.source_port, outcome);
+                    }
+                }
+            }
+            Purpose::Boost(boost) => self.boost_ended(probe, boost, result),
+            Purpose::Large => self.large_ended(probe, result),
+        }
+    }
+
+    /// The answer came after the timeout: lost, whatever else is silent, since both network and target are alive.
+    fn conclude_late(&mut self, probe: &Probe, flight: &Flight) {
+        match probe.purpose {
+            Purpose::Due => {
+                self.count_syn(probe, ProbeResult::Lost);
+                self.note_small(probe, ProbeResult::Lost);
+                self.finish(Self::outcome(probe, ProbeResult::Lost, flight, None));
+            }
+            Purpose::Boost(_) | Purpose::Large => {
+                self.conclude(probe, ProbeResult::Void(Void::Unknown), Some((flight, None)));
+            }
+        }
     }
 
     fn stray_late(&mut self, id: ProbeId, stream: StreamId, answer: Answer, rtt: Duration) {

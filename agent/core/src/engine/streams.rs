@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::large::Large;
 use super::{Engine, Event};
 use crate::direction::DestinationId;
-use crate::inflight::{Probe, State};
+use crate::inflight::{Probe, Purpose, State};
+use crate::inquiry::Inquiry;
 use crate::outcome::{Outcome, ProbeResult, Void};
 use crate::schedule::Grid;
 use crate::target::{Planned, Protocol, Stream, StreamId};
 use crate::time::Instant;
 use crate::wire::answer::Key;
+use crate::wire::payload::SizeClass;
 
 /// After this many losses in a row a target gets fewer SYNs: its half-open entries live for a minute each.
 const BACK_OFF_AFTER: u32 = 3;
@@ -47,12 +50,23 @@ pub(super) struct StreamState {
     /// Which source port comes next.
     pub(super) flow: usize,
     losses_in_a_row: u32,
+    /// Whether its last SYN was answered at all, and by a listener.
+    pub(super) answering: bool,
+    pub(super) listening: bool,
+    /// What its silence may mean, while it is open.
+    pub(super) inquiry: Option<Box<Inquiry>>,
+    /// The path's largest packet, if large probes go there.
+    pub(super) large: Option<Box<Large>>,
 }
 
 impl StreamState {
+    pub(super) fn id(&self) -> StreamId {
+        self.id
+    }
+
     /// SYNs are held back after losses; ICMP keeps its rate.
     pub(super) fn backed_off(&self) -> bool {
-        self.planned.stream.protocol == Protocol::Tcp && self.losses_in_a_row >= BACK_OFF_AFTER
+        self.planned.stream.protocol != Protocol::Icmp && self.losses_in_a_row >= BACK_OFF_AFTER
     }
 
     /// Lets the next due time pass, and all others before `until` that follow in steps of the interval. Returns
@@ -75,6 +89,10 @@ impl StreamState {
 }
 
 impl Streams {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut StreamState> {
+        self.slots.iter_mut().flatten()
+    }
+
     pub(super) fn get(&mut self, id: StreamId) -> Option<&mut StreamState> {
         self.slots.get_mut(slot(id))?.as_mut().filter(|state| state.id == id)
     }
@@ -146,12 +164,16 @@ impl Engine {
             planned: plan.clone(),
             to: target.address,
             port: target.port.unwrap_or(0),
-            destination: self.sequences.join(target.address),
+            destination: self.sequences.join(target.address, SizeClass::Normal),
             grid,
             due,
             last_due: due,
             flow: due.as_nanos() as usize,
             losses_in_a_row: 0,
+            answering: false,
+            listening: false,
+            inquiry: None,
+            large: self.join_large(now, id, plan),
         };
         self.streams.insert(state);
         self.schedule.add(due, id);
@@ -171,7 +193,11 @@ impl Engine {
                     let result = ProbeResult::Void(Void::Discarded);
                     self.finish(Outcome { stream: id, due, result, count, sent: None });
                 }
-                self.sequences.leave(state.to, state.destination);
+                for held in state.inquiry.iter_mut().flat_map(|inquiry| inquiry.give_up()) {
+                    self.finish(Outcome { result: ProbeResult::Void(Void::Discarded), ..held });
+                }
+                self.sequences.leave(state.to, SizeClass::Normal, state.destination);
+                self.leave_large(&state);
             }
             self.events.push_back(Event::Removed(id));
         }
@@ -185,13 +211,23 @@ impl Engine {
                 None
             }
         };
-        let result = ProbeResult::Void(Void::Discarded);
-        self.finish(Outcome { stream: probe.stream, due: probe.due, result, count: 1, sent });
+        if probe.purpose == Purpose::Due {
+            let result = ProbeResult::Void(Void::Discarded);
+            self.finish(Outcome { stream: probe.stream, due: probe.due, result, count: 1, sent });
+        }
     }
 
-    /// Notes that a probe was lost; only SYNs back off.
-    pub(super) fn count_loss(&mut self, probe: &Probe) {
-        let (Key::Syn(_), stream) = (probe.key, probe.stream) else { return };
+    /// Notes what became of a SYN that was due: after losses a target gets fewer.
+    pub(super) fn count_syn(&mut self, probe: &Probe, result: ProbeResult) {
+        match result {
+            _ if matches!(probe.key, Key::Echo(_)) => {}
+            ProbeResult::Reply(_) | ProbeResult::Reset(_) => self.count_answer(probe.stream),
+            ProbeResult::Lost => self.count_loss(probe.stream),
+            ProbeResult::Listener | ProbeResult::Unreachable(_) | ProbeResult::Void(_) => {}
+        }
+    }
+
+    fn count_loss(&mut self, stream: StreamId) {
         let now = self.clock.now().mono;
         let Some(state) = self.streams.get(stream) else { return };
         state.losses_in_a_row = state.losses_in_a_row.saturating_add(1);
@@ -202,9 +238,8 @@ impl Engine {
         }
     }
 
-    /// Notes that the target answered: a stream that was backed off goes back to its own rate.
-    pub(super) fn count_answer(&mut self, probe: &Probe) {
-        let (Key::Syn(_), stream) = (probe.key, probe.stream) else { return };
+    /// A stream that was backed off goes back to its own rate.
+    pub(super) fn count_answer(&mut self, stream: StreamId) {
         let now = self.clock.now().mono;
         if let Some(state) = self.streams.get(stream) {
             let backed_off = state.backed_off();

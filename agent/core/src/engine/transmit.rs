@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::hash::Domain;
-use crate::inflight::{Flight, Probe, ProbeId, State};
+use crate::inflight::{Flight, Probe, ProbeId, Purpose, State};
 use crate::outcome::{Outcome, ProbeResult, SendError, StampSource, Void};
-use crate::target::{Family, Protocol};
+use crate::target::{Family, Protocol, StreamId};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::{Heard, Payload, SizeClass};
@@ -15,13 +15,26 @@ use crate::wire::{Channel, Transport, icmp, tcp};
 
 /// A packet may reach its socket this much later than its stamp says: under load the kernel stamps it in an
 /// interrupt and delivers it from a thread that waits for a processor. A deadline is judged only after this.
-pub(super) const DELIVERY: Duration = Duration::from_millis(100);
+const DELIVERY: Duration = Duration::from_millis(100);
+
+/// Who carries out handshakes reports each; one that has not been reported so long after its timeout never will be.
+const REPORT: Duration = Duration::from_secs(2);
+
+/// How long after its timeout a probe is judged.
+pub(super) const fn delivery(key: Key) -> Duration {
+    match key {
+        Key::Echo(_) | Key::Syn(_) => DELIVERY,
+        Key::Connect(_) => REPORT,
+    }
+}
 
 /// The answer to "what next?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Poll {
     /// Send this.
     Transmit(Transmit),
+    /// Look up the MTU of the route there, exceptions aside, and report it with [`Engine::handle_route_mtu`].
+    RouteMtu(StreamId, IpAddr),
     /// Have this handshake made, and report its end with [`Engine::handle_connected`].
     Connect(Connect),
     /// Send what you have and report each with [`Engine::handle_sent`], then ask again: the next probe's sequence
@@ -66,8 +79,6 @@ pub enum TransmitKind {
         id: u16,
         /// What it carries.
         payload: Payload,
-        /// Length of the payload with its padding, in bytes.
-        size: usize,
     },
     /// A TCP SYN.
     Syn(tcp::Syn),
@@ -77,8 +88,8 @@ impl Transmit {
     /// Appends the packet's bytes, from the transport header on.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match &self.kind {
-            TransmitKind::Echo { id, payload, size } => {
-                icmp::encode_request(self.channel.family, *id, payload, *size, out);
+            TransmitKind::Echo { id, payload } => {
+                icmp::encode_request(self.channel.family, *id, payload, out);
             }
             TransmitKind::Syn(syn) => tcp::encode_syn(self.channel.family, *syn, out),
         }
@@ -93,9 +104,14 @@ impl Engine {
     /// to the same tick of its period, and leave evenly.
     pub fn poll_transmit(&mut self, now: Instant) -> Poll {
         self.skip_overdue(now);
+        if !self.pace.allows() {
+            return Poll::Idle;
+        }
+        if let Some(boost) = self.poll_boost(now) {
+            return boost;
+        }
         let tick = self.pace.tick_at_or_before(now);
-        let first = self.schedule.first().filter(|(due, _)| *due <= tick && self.pace.allows());
-        let Some((due, id)) = first else { return Poll::Idle };
+        let Some((due, id)) = self.next_due(tick) else { return self.poll_large(now) };
         let Some(state) = self.streams.get(id) else { return Poll::Idle };
         let protocol = state.planned.stream.protocol;
         let sequence = match protocol {
@@ -111,12 +127,14 @@ impl Engine {
         let (to, flow) = (state.to, state.flow);
         let probe = Probe {
             stream: id,
+            purpose: Purpose::Due,
             due,
             to,
             destination: state.destination,
             key: Key::Echo(0),
             cookie: 0,
             sequence,
+            length: self.identity.size,
             period_ms: Payload::period_ms(state.planned.interval),
             timeout: state.planned.timeout,
             state: State::Sending,
@@ -136,30 +154,55 @@ impl Engine {
             return;
         };
         let (destination, echo) = (probe.destination, matches!(probe.key, Key::Echo(_)));
-        let (stream, due, timeout) = (probe.stream, probe.due, probe.timeout);
+        let deadline = call.1 + probe.timeout + delivery(probe.key);
         if echo {
             self.sequences.settle(destination, result.is_ok());
         }
         match result {
             Ok(()) => {
                 let flight = Flight { call, at, tx: StampSource::User, moved };
-                self.inflight.launch(id, flight, call.1 + timeout + DELIVERY);
+                self.inflight.launch(id, flight, deadline);
             }
             Err(error) => {
-                self.inflight.remove(id);
-                self.finish(Self::void(stream, due, ProbeResult::Void(Void::NotSent(error))));
+                if let Some(probe) = self.inflight.remove(id) {
+                    self.conclude(&probe, ProbeResult::Void(Void::NotSent(error)), None);
+                }
             }
+        }
+    }
+
+    /// The first stream that was due by this tick. What would be intercepted ends here.
+    fn next_due(&mut self, tick: Instant) -> Option<(Instant, StreamId)> {
+        while let Some((due, id)) = self.schedule.first().filter(|(due, _)| *due <= tick) {
+            let intercepted = self.intercepted;
+            let state = self.streams.get(id)?;
+            if !(intercepted && state.planned.stream.protocol != Protocol::Icmp && !state.to.is_loopback()) {
+                return Some((due, id));
+            }
+            state.pass(due);
+            self.schedule.replace_first(Some(state.due));
+            self.finish(Self::void(id, due, ProbeResult::Void(Void::Intercepted)));
+            self.skip_stale();
+        }
+        None
+    }
+
+    /// Drops stale entries, until the first is a stream's own.
+    fn skip_stale(&mut self) {
+        while let Some((due, id)) = self.schedule.first()
+            && self.streams.get(id).is_none_or(|state| state.due != due)
+        {
+            self.schedule.replace_first(None);
         }
     }
 
     /// Ends what is too late to be sent, and drops stale entries, until the first entry is a stream's own.
     fn skip_overdue(&mut self, now: Instant) {
         let too_late = self.pace.skip_before(now);
-        while let Some((due, id)) = self.schedule.first() {
-            let Some(state) = self.streams.get(id).filter(|state| state.due == due) else {
-                self.schedule.replace_first(None);
-                continue;
-            };
+        loop {
+            self.skip_stale();
+            let Some((due, id)) = self.schedule.first() else { return };
+            let Some(state) = self.streams.get(id) else { return };
             if due >= too_late {
                 return;
             }
@@ -171,7 +214,7 @@ impl Engine {
     }
 
     /// Gives a probe its cookie, remembers it, and makes its packet. `ports` are source and destination of a SYN.
-    fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, ports: (u16, u16)) -> Poll {
+    pub(super) fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, ports: (u16, u16)) -> Poll {
         let id = loop {
             self.drawn += 1;
             probe.cookie = self.keyed.number(Domain::Cookie, self.drawn);
@@ -192,7 +235,7 @@ impl Engine {
             Key::Echo(_) => {
                 let payload = payload(self.identity.epoch, &probe);
                 let id = self.identity.icmp_id;
-                (Transport::Icmp, TransmitKind::Echo { id, payload, size: self.identity.size }, id)
+                (Transport::Icmp, TransmitKind::Echo { id, payload }, id)
             }
             Key::Syn(syn) => (Transport::Tcp, TransmitKind::Syn(syn), syn.source_port),
             Key::Connect(_) => {
@@ -213,8 +256,13 @@ impl Engine {
 
 /// What an echo probe carries: the answer must bring it back byte by byte.
 pub(super) fn payload(epoch: u64, probe: &Probe) -> Payload {
+    let class = match probe.purpose {
+        Purpose::Due | Purpose::Boost(_) => SizeClass::Normal,
+        Purpose::Large => SizeClass::Large,
+    };
     Payload {
-        class: SizeClass::Normal,
+        length: probe.length,
+        class,
         epoch,
         sequence: probe.sequence,
         cookie: probe.cookie,

@@ -25,12 +25,11 @@ pub enum Key {
     Connect(u64),
 }
 
-/// Reads a packet from a socket's data queue as the kernel delivers it: IPv4 with its header, IPv6 without. `size`
-/// is the payload size of our echo requests.
+/// Reads a packet from a socket's data queue as the kernel delivers it: IPv4 with its header, IPv6 without.
 ///
 /// # Errors
 /// The [`Reject`] that says why it answers nothing.
-pub fn decode(channel: Channel, icmp_id: u16, size: usize, bytes: &[u8]) -> Result<Answer, Reject> {
+pub fn decode(channel: Channel, icmp_id: u16, bytes: &[u8]) -> Result<Answer, Reject> {
     let (message, addresses) = match channel.family {
         Family::V4 => {
             let packet = Packet::decode(bytes)?;
@@ -39,7 +38,7 @@ pub fn decode(channel: Channel, icmp_id: u16, size: usize, bytes: &[u8]) -> Resu
         Family::V6 => (bytes, None),
     };
     match channel.protocol {
-        Transport::Icmp => icmp::decode_reply(channel.family, icmp_id, size, message).map(Answer::Echo),
+        Transport::Icmp => icmp::decode_reply(channel.family, icmp_id, message).map(Answer::Echo),
         Transport::Tcp => tcp::decode_answer(message, addresses).map(Answer::Segment),
     }
 }
@@ -56,15 +55,16 @@ pub fn decode_quote(channel: Channel, icmp_id: u16, message: &[u8]) -> Result<Ke
 }
 
 /// Reads a sent frame that came back with its transmit stamp. Where the message starts depends on the device
-/// (tunnels add headers), but it always ends the frame: `size` is the payload size of echo requests.
+/// (tunnels add headers), but it always ends the frame.
 ///
 /// # Errors
 /// The [`Reject`] that says why it is none of ours.
-pub fn decode_sent(channel: Channel, icmp_id: u16, size: usize, frame: &[u8]) -> Result<Key, Reject> {
-    let length = match channel.protocol {
-        Transport::Icmp => icmp::HEADER + size,
-        Transport::Tcp => tcp::SYN_LEN,
-    };
-    let start = frame.len().checked_sub(length).ok_or(Reject::Truncated)?;
-    decode_quote(channel, icmp_id, frame.get(start..).ok_or(Reject::Truncated)?)
+pub fn decode_sent(channel: Channel, icmp_id: u16, frame: &[u8]) -> Result<Key, Reject> {
+    match channel.protocol {
+        Transport::Icmp => icmp::find_request(channel.family, icmp_id, frame).map(Key::Echo),
+        Transport::Tcp => {
+            let start = frame.len().checked_sub(tcp::SYN_LEN).ok_or(Reject::Truncated)?;
+            decode_quote(channel, icmp_id, frame.get(start..).ok_or(Reject::Truncated)?)
+        }
+    }
 }

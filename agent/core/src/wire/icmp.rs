@@ -15,6 +15,9 @@ pub const HEADER: usize = 8;
 /// The largest payload that fits an IPv4 packet, in bytes: the largest `--size`.
 pub const MAX_PAYLOAD: usize = 65_535 - 20 - HEADER;
 
+/// Headers before an ICMP message in a sent frame are shorter than this: Ethernet, two IP headers and a tunnel's.
+const LONGEST_HEADERS: usize = 256;
+
 const fn echo_request(family: Family) -> u8 {
     match family {
         Family::V4 => 8,
@@ -34,13 +37,13 @@ pub const fn header_sequence(sequence: u64) -> u16 {
     (sequence & 0xffff) as u16
 }
 
-/// Appends an echo request whose payload is padded to `size` bytes.
+/// Appends an echo request.
 ///
 /// The IPv6 checksum stays zero: the kernel fills it in (RFC 3542 §3.1).
-pub fn encode_request(family: Family, id: u16, payload: &Payload, size: usize, out: &mut Vec<u8>) {
+pub fn encode_request(family: Family, id: u16, payload: &Payload, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
-    payload.encode(size, out);
+    payload.encode(out);
     let Some(message) = out.get_mut(start..) else { return };
     if let Some(mut header) = MutableEchoRequestPacket::new(message) {
         header.set_icmp_type(IcmpType::new(echo_request(family)));
@@ -56,15 +59,14 @@ pub fn encode_request(family: Family, id: u16, payload: &Payload, size: usize, o
     }
 }
 
-/// Reads a reply to an echo request of ours, with `id` and a payload of `size` bytes, and checks all of it but the
-/// cookie.
+/// Reads a reply to an echo request of ours, with `id`, and checks all of it but the cookie.
 ///
 /// The IPv4 checksum is checked here, since raw sockets get a packet before the kernel looks at it; the kernel
 /// has checked that of IPv6.
 ///
 /// # Errors
 /// The [`Reject`] that says what is wrong with it.
-pub fn decode_reply(family: Family, id: u16, size: usize, message: &[u8]) -> Result<Payload, Reject> {
+pub fn decode_reply(family: Family, id: u16, message: &[u8]) -> Result<Payload, Reject> {
     let [kind, code, _, _, id_high, id_low, sequence @ ..]: [u8; HEADER] = field(message, 0)?;
     if (kind, code) != (echo_reply(family), 0) || u16::from_be_bytes([id_high, id_low]) != id {
         return Err(Reject::Unrelated);
@@ -73,7 +75,7 @@ pub fn decode_reply(family: Family, id: u16, size: usize, message: &[u8]) -> Res
         return Err(Reject::Checksum);
     }
     let payload = Payload::decode(message.get(HEADER..).ok_or(Reject::Truncated)?)?;
-    if message.len() != HEADER + size || u16::from_be_bytes(sequence) != header_sequence(payload.sequence) {
+    if u16::from_be_bytes(sequence) != header_sequence(payload.sequence) {
         return Err(Reject::Malformed);
     }
     Ok(payload)
@@ -90,6 +92,18 @@ pub fn request_cookie(family: Family, id: u16, message: &[u8]) -> Result<u64, Re
         return Err(Reject::Unrelated);
     }
     payload::cookie(message.get(HEADER..).ok_or(Reject::Truncated)?)
+}
+
+/// The cookie of an echo request of ours that a sent frame ends with, whatever headers stand before it.
+///
+/// # Errors
+/// [`Reject::Unrelated`] if there is none.
+pub(super) fn find_request(family: Family, id: u16, frame: &[u8]) -> Result<u64, Reject> {
+    let starts = 0..frame.len().min(LONGEST_HEADERS);
+    starts
+        .filter(|start| payload::starts_at(frame, start + HEADER))
+        .find_map(|start| request_cookie(family, id, frame.get(start..)?).ok())
+        .ok_or(Reject::Unrelated)
 }
 
 /// What an ICMP error says, or `None` if this type is no error that ends a probe (redirects, source quench).
@@ -115,7 +129,7 @@ mod tests {
     #[test]
     fn a_reply_is_the_request_with_another_type() {
         for family in Family::ALL {
-            assert_eq!(decode_reply(family, 7, 100, &reply(family, 100)), Ok(PAYLOAD));
+            assert_eq!(decode_reply(family, 7, &reply(family, LEN)), Ok(PAYLOAD));
         }
     }
 
@@ -124,7 +138,7 @@ mod tests {
         for family in Family::ALL {
             let message = reply(family, LEN);
             for length in 0..message.len() {
-                assert!(decode_reply(family, 7, LEN, &message[..length]).is_err(), "{family:?} {length}");
+                assert!(decode_reply(family, 7, &message[..length]).is_err(), "{family:?} {length}");
             }
             let request = request(family, LEN);
             for length in 0..HEADER + 32 {
@@ -137,22 +151,26 @@ mod tests {
     fn a_damaged_v4_reply_fails_its_checksum() {
         let mut message = reply(Family::V4, LEN);
         message[30] ^= 1;
-        assert_eq!(decode_reply(Family::V4, 7, LEN, &message), Err(Reject::Checksum));
+        assert_eq!(decode_reply(Family::V4, 7, &message), Err(Reject::Checksum));
     }
 
     #[test]
-    fn a_reply_of_another_length_is_malformed() {
-        for (sent, returned) in [(LEN, LEN + 8), (LEN + 8, LEN)] {
-            let answer = decode_reply(Family::V4, 7, sent, &reply(Family::V4, returned));
-            assert_eq!(answer, Err(Reject::Malformed));
+    fn a_request_is_found_in_a_frame_whatever_stands_before_it() {
+        for length in [LEN, 1_472] {
+            let request = request(Family::V4, length);
+            for headers in [0, 20, 34, 84, 134] {
+                let frame = [&vec![8; headers][..], &request].concat();
+                assert_eq!(find_request(Family::V4, 7, &frame), Ok(PAYLOAD.cookie), "{headers} {length}");
+            }
+            assert_eq!(find_request(Family::V4, 8, &request), Err(Reject::Unrelated));
         }
     }
 
     #[test]
     fn requests_and_other_ids_are_unrelated() {
         for family in Family::ALL {
-            assert_eq!(decode_reply(family, 7, LEN, &request(family, LEN)), Err(Reject::Unrelated));
-            assert_eq!(decode_reply(family, 8, LEN, &reply(family, LEN)), Err(Reject::Unrelated));
+            assert_eq!(decode_reply(family, 7, &request(family, LEN)), Err(Reject::Unrelated));
+            assert_eq!(decode_reply(family, 8, &reply(family, LEN)), Err(Reject::Unrelated));
             assert_eq!(request_cookie(family, 8, &request(family, LEN)), Err(Reject::Unrelated));
             assert_eq!(request_cookie(family, 7, &request(family, LEN)), Ok(PAYLOAD.cookie));
         }
@@ -162,7 +180,7 @@ mod tests {
     fn a_header_sequence_that_differs_from_the_payload_is_malformed() {
         let mut message = reply(Family::V6, LEN);
         message[7] ^= 1;
-        assert_eq!(decode_reply(Family::V6, 7, LEN, &message), Err(Reject::Malformed));
+        assert_eq!(decode_reply(Family::V6, 7, &message), Err(Reject::Malformed));
     }
 
     #[test]
@@ -176,6 +194,7 @@ mod tests {
     }
 
     const PAYLOAD: Payload = Payload {
+        length: LEN as u16,
         class: SizeClass::Normal,
         epoch: 3,
         sequence: 0x1_0002,
@@ -184,14 +203,14 @@ mod tests {
         heard: Heard { highest: 0, count: 0 },
     };
 
-    fn request(family: Family, size: usize) -> Vec<u8> {
+    fn request(family: Family, length: usize) -> Vec<u8> {
         let mut message = Vec::new();
-        encode_request(family, 7, &PAYLOAD, size, &mut message);
+        encode_request(family, 7, &Payload { length: length as u16, ..PAYLOAD }, &mut message);
         message
     }
 
-    fn reply(family: Family, size: usize) -> Vec<u8> {
-        let mut message = request(family, size);
+    fn reply(family: Family, length: usize) -> Vec<u8> {
+        let mut message = request(family, length);
         message[0] = echo_reply(family);
         message[2..4].fill(0);
         let sum = checksum(&message, 1);

@@ -4,7 +4,7 @@
 //! vectors in the tests pin it.
 //!
 //! ```text
-//!  0  magic "PSNR"      4   version 1       5   size class      6   zero (2 bytes)
+//!  0  magic "PSNR"      4   version 1       5   size class      6   length of the payload (2)
 //!  8  epoch            16   sequence       24   cookie
 //! 32  period in ms (4) 36   zero (4)
 //! 40  heard: highest   48   heard: count   56…  pattern, byte i = i mod 256
@@ -26,6 +26,8 @@ const VERSION: u8 = 1;
 /// What an echo probe carries, and an echo reply must bring back unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
+    /// Its own length with padding, in bytes: at least [`LEN`].
+    pub length: u16,
     /// Normal or large; sequences are counted for each class.
     pub class: SizeClass,
     /// Which run of which agent sent it: 64 random bits, new at each start.
@@ -54,16 +56,20 @@ pub struct Heard {
 pub enum SizeClass {
     /// The configured size.
     Normal,
+    /// As large as the path may carry.
+    Large,
 }
 
 impl Payload {
-    /// Appends the payload, padded with the pattern to `size` bytes (at least [`LEN`]).
-    pub fn encode(&self, size: usize, out: &mut Vec<u8>) {
+    /// Appends the payload, padded with the pattern to its length.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         let class = match self.class {
             SizeClass::Normal => 0,
+            SizeClass::Large => 1,
         };
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&[VERSION, class, 0, 0]);
+        out.extend_from_slice(&[VERSION, class]);
+        out.extend_from_slice(&self.length.to_be_bytes());
         out.extend_from_slice(&self.epoch.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.cookie.to_be_bytes());
@@ -71,7 +77,7 @@ impl Payload {
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.heard.highest.to_be_bytes());
         out.extend_from_slice(&self.heard.count.to_be_bytes());
-        out.extend((LEN..size).map(|position| (position % 256) as u8));
+        out.extend((LEN..usize::from(self.length)).map(|position| (position % 256) as u8));
     }
 
     /// Reads a payload and checks every byte of it.
@@ -83,18 +89,24 @@ impl Payload {
         let padding = bytes.get(LEN..).ok_or(Reject::Truncated)?;
         let header: [u8; 8] = field(bytes, 0)?;
         let reserved: [u8; 4] = field(bytes, 36)?;
-        let [m0, m1, m2, m3, version, class, zero @ ..] = header;
+        let [m0, m1, m2, m3, version, class, length @ ..] = header;
+        let length = u16::from_be_bytes(length);
+        let class = match class {
+            0 => SizeClass::Normal,
+            1 => SizeClass::Large,
+            _ => return Err(Reject::Malformed),
+        };
         let intact = [m0, m1, m2, m3] == MAGIC
             && version == VERSION
-            && class == 0
-            && zero == [0; 2]
+            && usize::from(length) == bytes.len()
             && reserved == [0; 4]
             && padding.iter().zip(LEN..).all(|(byte, position)| *byte == (position % 256) as u8);
         if !intact {
             return Err(Reject::Malformed);
         }
         Ok(Self {
-            class: SizeClass::Normal,
+            length,
+            class,
             epoch: u64::from_be_bytes(field(bytes, 8)?),
             sequence: u64::from_be_bytes(field(bytes, 16)?),
             cookie: cookie(bytes)?,
@@ -110,6 +122,11 @@ impl Payload {
     pub fn period_ms(interval: Duration) -> u32 {
         u32::try_from(interval.as_millis()).unwrap_or(u32::MAX)
     }
+}
+
+/// Whether a payload of ours may start there.
+pub(super) fn starts_at(bytes: &[u8], at: usize) -> bool {
+    field(bytes, at) == Ok(MAGIC)
 }
 
 /// The cookie alone: ICMP errors may quote only the first part of a packet (RFC 1812 §4.3.2.3).
@@ -130,11 +147,11 @@ mod tests {
     #[test]
     fn the_layout_is_pinned_by_a_golden_vector() {
         let mut bytes = Vec::new();
-        golden().encode(58, &mut bytes);
+        golden().encode(&mut bytes);
         assert_eq!(
             bytes,
             [
-                &b"PSNR\x01\x00\x00\x00"[..],
+                &b"PSNR\x01\x01\x00\x3a"[..],
                 b"\x01\x02\x03\x04\x05\x06\x07\x08",
                 b"\x00\x00\x00\x00\x00\x00\x00\x2a",
                 b"\xde\xad\xbe\xef\x00\x11\x22\x33",
@@ -151,16 +168,17 @@ mod tests {
     #[test]
     fn every_truncation_is_refused() {
         let mut bytes = Vec::new();
-        golden().encode(LEN, &mut bytes);
-        for length in 0..LEN {
-            assert_eq!(Payload::decode(&bytes[..length]), Err(Reject::Truncated), "length {length}");
+        golden().encode(&mut bytes);
+        for length in 0..bytes.len() {
+            let expected = if length < LEN { Reject::Truncated } else { Reject::Malformed };
+            assert_eq!(Payload::decode(&bytes[..length]), Err(expected), "length {length}");
         }
     }
 
     #[test]
     fn a_change_anywhere_is_seen() {
         let mut bytes = Vec::new();
-        golden().encode(80, &mut bytes);
+        golden().encode(&mut bytes);
         for position in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[position] ^= 0x10;
@@ -170,7 +188,8 @@ mod tests {
 
     fn golden() -> Payload {
         Payload {
-            class: SizeClass::Normal,
+            length: 58,
+            class: SizeClass::Large,
             epoch: 0x0102_0304_0506_0708,
             sequence: 42,
             cookie: 0xdead_beef_0011_2233,

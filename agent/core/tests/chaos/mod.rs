@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podsonar_core::engine::{Engine, Event, Identity, Poll, Secret, Transmit, TransmitKind};
+use podsonar_core::engine::{
+    Connect, ConnectEnd, Connected, Engine, Event, Identity, Poll, Secret, Transmit, TransmitKind,
+};
 use podsonar_core::outcome::{ProbeResult, SendError, StampSource, Unreachable};
 use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
@@ -34,6 +36,7 @@ struct Chaos {
     suspended: u64,
     drops: u64,
     sent: Vec<Transmit>,
+    handshakes: Vec<Connect>,
     lives: BTreeMap<StreamId, Life>,
 }
 
@@ -55,7 +58,9 @@ impl Chaos {
             icmp_id: 5,
             source_ports_v4: vec![40_000, 40_001],
             source_ports_v6: vec![],
+            closed_port: 1,
             size: 56,
+            large_interval: Some(Duration::from_millis(700)),
             max_pps: 200,
         };
         let mut chaos = Self {
@@ -65,6 +70,7 @@ impl Chaos {
             suspended: 0,
             drops: 0,
             sent: Vec::new(),
+            handshakes: Vec::new(),
             lives: BTreeMap::new(),
         };
         chaos.set_streams(0b11_1111, 0);
@@ -84,7 +90,8 @@ impl Chaos {
             8 => self.set_streams(argument, byte / 16),
             9 | 10 => self.stamp(argument, byte / 16),
             11..=13 => self.answer(argument, byte / 16),
-            14 => self.unreachable(argument),
+            14 if argument.is_multiple_of(2) => self.unreachable(argument),
+            14 => self.connected(argument),
             _ => self.transmit(argument),
         }
         self.collect();
@@ -106,7 +113,15 @@ impl Chaos {
         for round in 0..64_u8 {
             match self.engine.poll_transmit(self.mono()) {
                 Poll::Transmit(transmit) => open.push(transmit),
-                Poll::Connect(_) => unreachable!("no stream connects"),
+                Poll::Connect(connect) => {
+                    let call = (self.mono(), self.mono());
+                    self.engine.handle_sent(connect.probe, call, Ok(()));
+                    self.handshakes.push(connect);
+                }
+                Poll::RouteMtu(stream, _) => {
+                    let mtu = (!argument.is_multiple_of(5)).then_some(u32::from(argument) * 40);
+                    self.engine.handle_route_mtu(stream, mtu);
+                }
                 Poll::Settle if open.is_empty() => panic!("asked to settle nothing"),
                 Poll::Settle => {}
                 Poll::Idle => break,
@@ -163,8 +178,24 @@ impl Chaos {
 
     fn unreachable(&mut self, argument: u8) {
         if let Some(transmit) = self.pick(argument) {
-            self.engine.handle_unreachable(transmit.to, key(&transmit), Unreachable::Host);
+            let reason = if argument.is_multiple_of(4) { Unreachable::TooBig } else { Unreachable::Host };
+            self.engine.handle_unreachable(transmit.to, key(&transmit), reason, Some(u32::from(argument) * 9));
         }
+    }
+
+    fn connected(&mut self, argument: u8) {
+        let recent = self.handshakes.len().saturating_sub(usize::from(argument) / 8 + 1);
+        let Some(connect) = self.handshakes.get(recent) else { return };
+        let end = match argument % 16 {
+            1 => ConnectEnd::Refused,
+            3 => ConnectEnd::TimedOut,
+            5 => ConnectEnd::Unreachable(Unreachable::Host),
+            7 => ConnectEnd::NotSent(SendError::NoRoute),
+            9 => ConnectEnd::Unclear,
+            _ => ConnectEnd::Accepted,
+        };
+        let connected = Connected { began: self.mono(), ended: self.mono(), end };
+        self.engine.handle_connected(connect.probe, connected);
     }
 
     /// Which targets there are, and how often they are asked.
@@ -205,7 +236,11 @@ impl Chaos {
                         life.due.push((due, self.now, outcome.result));
                     }
                 }
-                Event::Stray(id, _) => assert!(self.lives.contains_key(&id)),
+                Event::Stray(id, _)
+                | Event::Boost(id, ..)
+                | Event::Flow { stream: id, .. }
+                | Event::Large(id, _)
+                | Event::PathMtu(id, _) => assert!(self.lives.contains_key(&id)),
             }
         }
     }
@@ -221,7 +256,7 @@ impl Chaos {
             let removed = life.removed.expect("everything was removed");
             life.due.sort_by_key(|(due, _, _)| *due);
             // Back-off leaves SYNs out, for half a minute at most, but only after three losses.
-            let tcp = life.planned.stream.protocol == Protocol::Tcp;
+            let tcp = life.planned.stream.protocol != Protocol::Icmp;
             let mut losses = 0;
             let mut expected = None;
             for (due, _, result) in &life.due {
@@ -235,7 +270,7 @@ impl Chaos {
                     "{id}: none for {expected:?}, next {due} ({result:?})"
                 );
                 expected = Some(due + interval);
-                losses += u32::from(*result == ProbeResult::Lost);
+                losses += u32::from(matches!(result, ProbeResult::Lost | ProbeResult::Listener));
             }
             let missing = removed.checked_sub(expected.unwrap_or(life.added + interval));
             let backed_off = tcp && losses >= 3 && missing.is_some_and(|since| since <= 31_000_000_000);

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use podsonar_core::engine::{Engine, Event, Identity, Poll, Secret, Transmit, TransmitKind};
+use podsonar_core::engine::{
+    Engine, Event, Identity, PathMtuFinding, Poll, Secret, Transmit, TransmitKind,
+};
 use podsonar_core::outcome::{Outcome, ProbeResult, Rtt, SendError, StampSource, Stray, Unreachable, Void};
 use podsonar_core::target::{Planned, Stream, StreamId};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
@@ -20,6 +22,9 @@ use podsonar_core::wire::{Channel, tcp};
 
 pub(crate) use scenario::Scenario;
 use scenario::{Action, Behaviour};
+
+/// What every route carries, in bytes.
+const ROUTE_MTU: u32 = 1_500;
 
 /// The simulated world.
 pub(crate) struct World {
@@ -50,6 +55,10 @@ pub(crate) struct Tally {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     /// Answered probes whose round trip was not observed.
     pub(crate) unobserved: u64,
+    /// Boosts, and flows found dead and healed.
+    pub(crate) verdicts: BTreeMap<&'static str, u64>,
+    /// What was found out about paths' largest packets.
+    pub(crate) path_mtu: BTreeMap<StreamId, PathMtuFinding>,
     /// The most probes handed out in one tick.
     pub(crate) largest_tick: u64,
     /// Verdicts that contradict the truth.
@@ -67,6 +76,7 @@ struct Truth {
     answered: Option<u64>,
     dropped_here: bool,
     clock_moved: bool,
+    stopped: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +89,7 @@ struct Stamps {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Arrival {
     Answer { from: IpAddr, answer: Answer, probe: (StreamId, Instant), wall: WallTime },
-    Error { to: IpAddr, key: Key, reason: Unreachable },
+    Error { to: IpAddr, key: Key, reason: Unreachable, mtu: Option<u32> },
 }
 
 impl PartialOrd for Arrival {
@@ -106,7 +116,9 @@ impl World {
             icmp_id: 77,
             source_ports_v4: (40_000..40_032).collect(),
             source_ports_v6: (41_000..41_032).collect(),
+            closed_port: 1,
             size: 56,
+            large_interval: scenario.large.then_some(Duration::from_secs(10)),
             max_pps: scenario.max_pps,
         };
         let mut world = Self {
@@ -172,6 +184,7 @@ impl World {
             Action::DropReplies { for_ms } => self.dropping_until = at + for_ms * 1_000_000,
             Action::RefuseSends { for_ms } => self.refusing_until = at + for_ms * 1_000_000,
             Action::Stamps { tx, rx } => self.stamps = Stamps { tx: tx.source(), rx },
+            Action::Path(path) => self.scenario.path = path,
             Action::Behave { target, behaviour } => self.scenario.behave(&target, behaviour),
             Action::Remove { target } => {
                 self.scenario.remove(&target);
@@ -209,7 +222,9 @@ impl World {
                 Arrival::Answer { from, answer, wall, .. } => {
                     self.engine.handle_answer(from, answer, self.stamps.rx.then_some(wall));
                 }
-                Arrival::Error { to, key, reason } => self.engine.handle_unreachable(to, key, reason),
+                Arrival::Error { to, key, reason, mtu } => {
+                    self.engine.handle_unreachable(to, key, reason, mtu);
+                }
             }
         }
         for channel in Channel::ALL {
@@ -230,6 +245,7 @@ impl World {
                     handed_out += 1;
                     self.send(&transmit);
                 }
+                Poll::RouteMtu(stream, _) => self.engine.handle_route_mtu(stream, Some(ROUTE_MTU)),
                 Poll::Connect(_) => unreachable!("no stream connects"),
                 Poll::Settle => unreachable!("each probe is settled at once"),
                 Poll::Idle => break,
@@ -252,8 +268,12 @@ impl World {
             self.engine.handle_transmitted(key, self.wall(self.now), source);
         }
         let Some(probe) = self.engine.stream_of(transmit.probe) else { return };
-        self.truth
-            .insert(probe, Truth { sent: self.now, answered: None, dropped_here: false, clock_moved: false });
+        let stopped = self.scenario.behaviour(transmit.to) == Behaviour::Stopped;
+        let (sent, answered) = (self.now, None);
+        self.truth.insert(
+            probe,
+            Truth { sent, answered, dropped_here: false, clock_moved: false, stopped },
+        );
         self.travel(transmit, key, probe);
     }
 
@@ -264,18 +284,36 @@ impl World {
         if self.random.chance(path.loss_there) {
             return;
         }
+        let size = match transmit.kind {
+            TransmitKind::Echo { payload, .. } => u32::from(payload.length) + 28,
+            TransmitKind::Syn(_) => 48,
+        };
+        if path.mtu.is_some_and(|mtu| size > mtu) {
+            if path.mtu_told {
+                let (reason, to) = (Unreachable::TooBig, transmit.to);
+                self.arrive(self.now + 1_000, Arrival::Error { to, key, reason, mtu: path.mtu });
+            }
+            return;
+        }
+        if let TransmitKind::Syn(syn) = transmit.kind
+            && path.dead_flows.contains(&syn.source_port)
+        {
+            return;
+        }
         if behaviour == Behaviour::Reject {
-            let arrival = Arrival::Error { to: transmit.to, key, reason: Unreachable::Port };
+            let (to, reason) = (transmit.to, Unreachable::Port);
+            let arrival = Arrival::Error { to, key, reason, mtu: None };
             return self.arrive(self.now + path.delay_us * 1_000, arrival);
         }
         let answer = match (transmit.kind, behaviour) {
             (_, Behaviour::Silent) => return,
+            (TransmitKind::Syn(syn), Behaviour::Stopped) if syn.destination_port != 1 => return,
             (TransmitKind::Echo { payload, .. }, _) => Answer::Echo(payload),
             (TransmitKind::Syn(syn), _) => Answer::Segment(tcp::Answer {
                 source_port: syn.destination_port,
                 destination_port: syn.source_port,
                 sequence: syn.sequence,
-                reset: behaviour == Behaviour::Closed,
+                reset: behaviour == Behaviour::Closed || syn.destination_port == 1,
             }),
         };
         let copies = if self.random.chance(path.duplicate) { 2 } else { 1 };
@@ -369,6 +407,16 @@ impl World {
                     *self.tally.counts.entry(label).or_default() += 1;
                 }
                 Event::Outcome(outcome) => self.check(&outcome),
+                Event::Boost(..) => *self.tally.verdicts.entry("boosts").or_default() += 1,
+                Event::Large(..) => {}
+                Event::Flow { source_port, dead, .. } => {
+                    assert!(!dead || self.scenario.path.dead_flows.contains(&source_port));
+                    *self.tally.verdicts.entry(if dead { "flow_dead" } else { "flow_healed" }).or_default() +=
+                        1;
+                }
+                Event::PathMtu(stream, finding) => {
+                    self.tally.path_mtu.insert(stream, finding);
+                }
             }
         }
     }
@@ -396,12 +444,13 @@ impl World {
                     }
             }
             ProbeResult::Lost => !in_time,
+            ProbeResult::Listener => truth.stopped,
             ProbeResult::Unreachable(_) => rtt.is_none(),
             ProbeResult::Void(Void::Unknown) => {
                 truth.dropped_here || truth.clock_moved || !self.stamps.rx || self.dropping_until > 0
             }
             ProbeResult::Void(Void::Discarded) => true,
-            ProbeResult::Void(Void::NotSent(_) | Void::Skipped) => false,
+            ProbeResult::Void(Void::NotSent(_) | Void::Skipped | Void::Intercepted) => false,
         };
         if !right {
             self.tally.wrong.push(format!("{outcome:?} but {truth:?}"));

@@ -36,6 +36,15 @@ pub(crate) struct Scenario {
     /// The most probes that one tick may hand out.
     #[serde(default)]
     pub(crate) largest_tick: Option<u64>,
+    /// Large probes go out as well.
+    #[serde(default)]
+    pub(crate) large: bool,
+    /// Verdicts on flows: `flow_dead`, `flow_healed`, and `boosts`. The first two must not appear if not named.
+    #[serde(default)]
+    pub(crate) verdicts: BTreeMap<String, (u64, u64)>,
+    /// What must be known in the end of each path's largest packet, and whether it is a black hole.
+    #[serde(default)]
+    pub(crate) path_mtu: Option<(u32, bool)>,
     #[serde(skip)]
     removed: BTreeSet<String>,
 }
@@ -54,6 +63,11 @@ pub(crate) struct Path {
     pub(crate) slow_by_ms: u64,
     /// This share of answers comes with forged ones before it.
     pub(crate) forge: f64,
+    /// Larger packets do not pass, and whether an ICMP error says so.
+    pub(crate) mtu: Option<u32>,
+    pub(crate) mtu_told: bool,
+    /// Segments from these source ports vanish.
+    pub(crate) dead_flows: Vec<u16>,
 }
 
 impl Default for Path {
@@ -67,6 +81,9 @@ impl Default for Path {
             slow: 0.0,
             slow_by_ms: 0,
             forge: 0.0,
+            mtu: None,
+            mtu_told: false,
+            dead_flows: Vec::new(),
         }
     }
 }
@@ -97,6 +114,8 @@ pub(crate) enum Behaviour {
     Silent,
     /// Answers with an ICMP error.
     Reject,
+    /// Its application is stopped and its accept queue full: silent on its port, RST on others.
+    Stopped,
     /// A SYN-ACK lost on its way back is sent again after 1.03 s.
     SynAckAgain,
 }
@@ -119,6 +138,7 @@ pub(crate) enum Action {
     DropReplies { for_ms: u64 },
     RefuseSends { for_ms: u64 },
     Stamps { tx: Tx, rx: bool },
+    Path(Path),
     Behave { target: String, behaviour: Behaviour },
     Remove { target: String },
 }
@@ -155,7 +175,7 @@ impl Scenario {
                 let target =
                     Arc::new(Target { written: written.into(), address, port: host.port, kind: Kind::Fixed });
                 let protocols: &[Protocol] =
-                    if host.port.is_some() { &Protocol::ALL } else { &[Protocol::Icmp] };
+                    if host.port.is_some() { &[Protocol::Icmp, Protocol::Tcp] } else { &[Protocol::Icmp] };
                 planned.extend(protocols.iter().map(|&protocol| Planned {
                     stream: Stream { target: Arc::clone(&target), protocol },
                     interval: Duration::from_millis(self.interval_ms),

@@ -162,9 +162,9 @@ pub(crate) fn cookies(seen: &[Seen]) -> Vec<u64> {
 
 fn read(channel: Channel, received: Received<'_>) -> Seen {
     let ours = match received {
-        Received::Packet { from, bytes, stamp } => answer::decode(channel, ID, LEN, bytes)
+        Received::Packet { from, bytes, stamp } => answer::decode(channel, ID, bytes)
             .map(|answer| Seen::Answer { from, answer, bytes: bytes.to_vec(), stamp }),
-        Received::Transmitted { frame, stamp, source } => answer::decode_sent(channel, ID, LEN, frame)
+        Received::Transmitted { frame, stamp, source } => answer::decode_sent(channel, ID, frame)
             .map(|key| Seen::Transmitted { key, frame: frame.to_vec(), stamp, source }),
         Received::Error { to, quote, kind, code } => {
             answer::decode_quote(channel, ID, quote).map(|key| Seen::Error { to, key, kind, code })
