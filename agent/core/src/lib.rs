@@ -9,6 +9,7 @@
 pub mod config;
 pub mod engine;
 pub mod outcome;
+pub mod query;
 pub mod target;
 pub mod time;
 pub mod wire;

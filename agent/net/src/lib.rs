@@ -4,6 +4,7 @@
 
 mod clock;
 mod control;
+mod datagram;
 mod errno;
 mod filter;
 mod inbox;
@@ -24,6 +25,7 @@ use podsonar_core::time::WallTime;
 use podsonar_core::wire::Channel;
 
 pub use crate::clock::{monotonic, read_clocks};
+pub use crate::datagram::{Arrival, Datagram, Datagrams};
 pub use crate::raw::RawSockets;
 pub use crate::settings::{OpenError, Settings};
 pub use crate::ticker::{Ticker, Waker, Woken};

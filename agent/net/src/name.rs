@@ -1,7 +1,7 @@
 //! Socket addresses as the kernel lays them out (`ip(7)`, `ipv6(7)`), as plain bytes.
 
 use std::mem::{offset_of, size_of};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Room for either family's address; IPv6 is the longer one.
 pub(crate) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
@@ -14,6 +14,7 @@ pub(crate) struct Name {
 }
 
 const FAMILY: usize = offset_of!(libc::sockaddr_in, sin_family);
+const PORT: usize = offset_of!(libc::sockaddr_in, sin_port);
 const V4_ADDRESS: usize = offset_of!(libc::sockaddr_in, sin_addr);
 const V6_FLOW: usize = offset_of!(libc::sockaddr_in6, sin6_flowinfo);
 const V6_ADDRESS: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
@@ -21,6 +22,7 @@ const V6_ADDRESS: usize = offset_of!(libc::sockaddr_in6, sin6_addr);
 const _: () = assert!(
     size_of::<Name>() == NAME_LEN
         && FAMILY == offset_of!(libc::sockaddr_in6, sin6_family)
+        && PORT == offset_of!(libc::sockaddr_in6, sin6_port)
         && size_of::<libc::sockaddr_in>() <= NAME_LEN
 );
 
@@ -63,6 +65,12 @@ impl Name {
         }
     }
 
+    /// The address and the port, if the kernel filled them in: `length` is what it says it wrote.
+    pub(crate) fn socket_address(&self, length: usize) -> Option<SocketAddr> {
+        let port = u16::from_be_bytes(*self.bytes.get(..length)?.get(PORT..)?.first_chunk()?);
+        Some(SocketAddr::new(self.address(length)?, port))
+    }
+
     fn family(&self) -> i32 {
         let family = self.bytes.get(FAMILY..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
         i32::from(libc::sa_family_t::from_ne_bytes(family))
@@ -85,6 +93,7 @@ mod tests {
             let address: IpAddr = address.parse().unwrap();
             let name = Name::new(address, 0xabcde);
             assert_eq!(name.address(name.len()), Some(address));
+            assert_eq!(name.socket_address(name.len()), Some(SocketAddr::new(address, 0)));
         }
     }
 

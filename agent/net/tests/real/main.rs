@@ -2,6 +2,7 @@
 //! namespaces) and the programs `ip`, `tc` and `nft`: without them these tests fail.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod datagrams;
 mod errors;
 mod host;
 mod limits;
