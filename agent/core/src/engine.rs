@@ -15,12 +15,14 @@
 
 mod judge;
 mod large;
+mod questions;
 mod silence;
 mod streams;
 mod transmit;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::direction::Sequences;
@@ -28,6 +30,7 @@ use crate::hash::{Domain, Keyed};
 use crate::inflight::Inflight;
 use crate::outcome::{Outcome, ProbeResult, Stray};
 use crate::pace::Pace;
+use crate::query::QueryResult;
 use crate::schedule::Schedule;
 use crate::target::{Family, Planned, StreamId};
 use crate::time::{ClockReading, ClockWatch, Instant};
@@ -37,6 +40,7 @@ use crate::wire::{Channel, Reject, Transport};
 pub use crate::hash::Secret;
 pub use crate::inflight::{Boost, ProbeId};
 pub use crate::mtu::PathMtuFinding;
+pub use questions::{PlannedQuestion, Question, QuestionId};
 pub use silence::{ConnectEnd, Connected};
 pub use transmit::{Connect, Poll, Transmit, TransmitKind};
 
@@ -101,6 +105,8 @@ pub enum Event {
     },
     /// A large echo request has ended.
     Large(StreamId, ProbeResult),
+    /// A question to a name server that fell due has its result.
+    Query(Arc<Question>, QueryResult),
     /// What is known of the largest packet to a stream's target has changed.
     PathMtu(StreamId, PathMtuFinding),
 }
@@ -125,6 +131,7 @@ pub struct Engine {
     lag: Option<Duration>,
     /// SYNs to be sent beyond the schedule.
     boosts: VecDeque<silence::Wanted>,
+    questions: questions::Questions,
     large: large::Schedule,
     /// Streams whose last large probe is missing.
     large_doubts: u32,
@@ -153,6 +160,7 @@ impl Engine {
             rejects: [0; Reject::ALL.len()],
             lag: None,
             boosts: VecDeque::new(),
+            questions: questions::Questions::default(),
             large: large::Schedule::default(),
             large_doubts: 0,
             verdicts: true,
@@ -202,7 +210,7 @@ impl Engine {
             next_tick
         } else {
             let due = self.schedule.first().map(|(due, _)| due);
-            due.into_iter().chain(self.large.first()).min()?.max(next_tick)
+            due.into_iter().chain(self.large.first()).chain(self.questions.first(now)).min()?.max(next_tick)
         };
         Some(self.pace.tick_at_or_after(wanted))
     }

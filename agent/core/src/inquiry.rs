@@ -96,23 +96,19 @@ impl Inquiry {
         self.several_flows |= self.first_flow.is_some_and(|first| first != flow);
         self.first_flow.get_or_insert(flow);
         self.held.extend(held);
-        match self.suspects.iter_mut().find(|suspect| suspect.flow == flow) {
-            Some(suspect) => {
-                if suspect.others_answered {
-                    suspect.lost = suspect.lost.saturating_add(1);
-                    suspect.others_answered = false;
-                }
-                let dies = !suspect.dead && suspect.lost >= DEAD_AFTER && verdicts;
-                suspect.dead |= dies;
-                dies
+        let Some(suspect) = self.suspects.iter_mut().find(|suspect| suspect.flow == flow) else {
+            if answering {
+                self.suspects.push(Suspect { flow, lost: 1, others_answered: false, dead: false });
             }
-            None => {
-                if answering {
-                    self.suspects.push(Suspect { flow, lost: 1, others_answered: false, dead: false });
-                }
-                false
-            }
+            return false;
+        };
+        if suspect.others_answered {
+            suspect.lost = suspect.lost.saturating_add(1);
+            suspect.others_answered = false;
         }
+        let dies = !suspect.dead && suspect.lost >= DEAD_AFTER && verdicts;
+        suspect.dead |= dies;
+        dies
     }
 
     /// The port answered on `flow`.
@@ -151,9 +147,8 @@ impl Inquiry {
         let suspect = self.suspects.iter().find(|suspect| !suspect.dead);
         let flow = match suspect {
             Some(suspect) if suspect.others_answered => Some(suspect.flow),
-            Some(_) => self.another(flows),
             None if self.held.is_empty() => None,
-            None => self.another(flows),
+            Some(_) | None => self.another(flows),
         };
         match flow.filter(|_| may_ask) {
             Some(flow) => {

@@ -232,7 +232,11 @@ mod tests {
                 let end = if size > 1_400 { Large::TooBig(stated) } else { Large::Answered };
                 mtu.note_large(at(second), size, 84, end, true);
             }
-            assert_eq!(mtu.finding(), PathMtuFinding { path_mtu: Some(1_400), blackholed: false }, "{stated}");
+            assert_eq!(
+                mtu.finding(),
+                PathMtuFinding { path_mtu: Some(1_400), blackholed: false },
+                "{stated}"
+            );
         }
     }
 

@@ -26,7 +26,12 @@ impl Grid {
             planned.stream.protocol.label().as_bytes(),
             planned.stream.family().label().as_bytes(),
         ]);
-        let interval = nanos(planned.interval).max(1);
+        Self::at(hash, planned.interval)
+    }
+
+    /// The grid of whatever has this hash.
+    pub(crate) fn at(hash: u64, interval: Duration) -> Self {
+        let interval = nanos(interval).max(1);
         Self { phase: hash % interval, interval }
     }
 

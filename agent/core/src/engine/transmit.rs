@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::Engine;
+use super::{Engine, QuestionId};
 use crate::hash::Domain;
 use crate::inflight::{Flight, Probe, ProbeId, Purpose, State};
 use crate::outcome::{Outcome, ProbeResult, SendError, StampSource, Void};
@@ -33,6 +33,8 @@ pub(super) const fn delivery(key: Key) -> Duration {
 pub enum Poll {
     /// Send this.
     Transmit(Transmit),
+    /// Ask this, and report the answer with [`Engine::handle_queried`]; [`Engine::question`] says what it is.
+    Query(QuestionId),
     /// Look up the MTU of the route there, exceptions aside, and report it with [`Engine::handle_route_mtu`].
     RouteMtu(StreamId, IpAddr),
     /// Have this handshake made, and report its end with [`Engine::handle_connected`].
@@ -111,7 +113,9 @@ impl Engine {
             return boost;
         }
         let tick = self.pace.tick_at_or_before(now);
-        let Some((due, id)) = self.next_due(tick) else { return self.poll_large(now) };
+        let Some((due, id)) = self.next_due(tick) else {
+            return self.poll_question(now).unwrap_or_else(|| self.poll_large(now));
+        };
         let Some(state) = self.streams.get(id) else { return Poll::Idle };
         let protocol = state.planned.stream.protocol;
         let sequence = match protocol {

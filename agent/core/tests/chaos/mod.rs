@@ -118,6 +118,7 @@ impl Chaos {
                     self.engine.handle_sent(connect.probe, call, Ok(()));
                     self.handshakes.push(connect);
                 }
+                Poll::Query(_) => unreachable!("there is no question"),
                 Poll::RouteMtu(stream, _) => {
                     let mtu = (!argument.is_multiple_of(5)).then_some(u32::from(argument) * 40);
                     self.engine.handle_route_mtu(stream, mtu);
@@ -179,7 +180,12 @@ impl Chaos {
     fn unreachable(&mut self, argument: u8) {
         if let Some(transmit) = self.pick(argument) {
             let reason = if argument.is_multiple_of(4) { Unreachable::TooBig } else { Unreachable::Host };
-            self.engine.handle_unreachable(transmit.to, key(&transmit), reason, Some(u32::from(argument) * 9));
+            self.engine.handle_unreachable(
+                transmit.to,
+                key(&transmit),
+                reason,
+                Some(u32::from(argument) * 9),
+            );
         }
     }
 
@@ -241,6 +247,7 @@ impl Chaos {
                 | Event::Flow { stream: id, .. }
                 | Event::Large(id, _)
                 | Event::PathMtu(id, _) => assert!(self.lives.contains_key(&id)),
+                Event::Query(..) => unreachable!("there is no question"),
             }
         }
     }

@@ -10,9 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use podsonar_core::engine::{
-    Engine, Event, Identity, PathMtuFinding, Poll, Secret, Transmit, TransmitKind,
-};
+use podsonar_core::engine::{Engine, Event, Identity, PathMtuFinding, Poll, Secret, Transmit, TransmitKind};
 use podsonar_core::outcome::{Outcome, ProbeResult, Rtt, SendError, StampSource, Stray, Unreachable, Void};
 use podsonar_core::target::{Planned, Stream, StreamId};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
@@ -245,6 +243,7 @@ impl World {
                     handed_out += 1;
                     self.send(&transmit);
                 }
+                Poll::Query(_) => unreachable!("there is no question"),
                 Poll::RouteMtu(stream, _) => self.engine.handle_route_mtu(stream, Some(ROUTE_MTU)),
                 Poll::Connect(_) => unreachable!("no stream connects"),
                 Poll::Settle => unreachable!("each probe is settled at once"),
@@ -270,10 +269,7 @@ impl World {
         let Some(probe) = self.engine.stream_of(transmit.probe) else { return };
         let stopped = self.scenario.behaviour(transmit.to) == Behaviour::Stopped;
         let (sent, answered) = (self.now, None);
-        self.truth.insert(
-            probe,
-            Truth { sent, answered, dropped_here: false, clock_moved: false, stopped },
-        );
+        self.truth.insert(probe, Truth { sent, answered, dropped_here: false, clock_moved: false, stopped });
         self.travel(transmit, key, probe);
     }
 
@@ -397,7 +393,7 @@ impl World {
                 Event::Added(id, planned) => {
                     self.tally.streams.insert(id, planned);
                 }
-                Event::Removed(_) => {}
+                Event::Removed(_) | Event::Large(..) | Event::Query(..) => {}
                 Event::Stray(_, stray) => {
                     let label = match stray {
                         Stray::Late(hint) if hint.label() == "way_back" => "way_back",
@@ -408,11 +404,13 @@ impl World {
                 }
                 Event::Outcome(outcome) => self.check(&outcome),
                 Event::Boost(..) => *self.tally.verdicts.entry("boosts").or_default() += 1,
-                Event::Large(..) => {}
                 Event::Flow { source_port, dead, .. } => {
                     assert!(!dead || self.scenario.path.dead_flows.contains(&source_port));
-                    *self.tally.verdicts.entry(if dead { "flow_dead" } else { "flow_healed" }).or_default() +=
-                        1;
+                    *self
+                        .tally
+                        .verdicts
+                        .entry(if dead { "flow_dead" } else { "flow_healed" })
+                        .or_default() += 1;
                 }
                 Event::PathMtu(stream, finding) => {
                     self.tally.path_mtu.insert(stream, finding);
