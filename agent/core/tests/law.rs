@@ -16,9 +16,12 @@ proptest! {
 
     #[test]
     fn no_bytes_from_the_network_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        use podsonar_core::wire::{Channel, answer};
+        use podsonar_core::wire::Channel;
+use podsonar_core::wire::answer::{self, Framing};
         for channel in Channel::ALL {
-            let _ = answer::decode(channel, 7, &bytes);
+            for framing in [Framing::Ipv4Header, Framing::Message] {
+                let _ = answer::decode(channel, framing, 7, &bytes);
+            }
             let _ = answer::decode_quote(channel, 7, &bytes);
             let _ = answer::decode_sent(channel, 7, &bytes);
         }

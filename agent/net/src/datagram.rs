@@ -206,7 +206,12 @@ impl Inbox {
     /// Receives one packet, or one entry of the error queue if `flags` has `MSG_ERRQUEUE`.
     fn fill(&mut self, socket: &Socket, flags: i32) -> io::Result<()> {
         let Self { bytes, name, control, written } = self;
-        sys::receive(socket.as_fd(), flags, std::iter::once(Slot { bytes, name, control }), written)
+        sys::receive(
+            socket.as_fd(),
+            flags,
+            std::iter::once(Slot { start: bytes, rest: &mut [], name, control }),
+            written,
+        )
     }
 
     fn packet(&self, asked: SocketAddr) -> Arrival<'_> {

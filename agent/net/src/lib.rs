@@ -1,6 +1,6 @@
 //! podsonar's sockets as the driver sees them: few verbs, kernel stamps, no decisions.
 //!
-//! [`RawSockets`] carries probes, [`Ticker`] wakes the thread that owns them, [`read_clocks`] tells it the time.
+//! [`ProbeSockets`] carries probes, [`Ticker`] wakes the thread that owns them, [`read_clocks`] tells it the time.
 
 mod clock;
 mod control;
@@ -8,29 +8,34 @@ mod datagram;
 mod errno;
 mod filter;
 mod inbox;
+mod mtu;
 mod name;
 mod outbox;
 mod ports;
-mod raw;
 mod routes;
 mod settings;
 mod socket;
+mod sockets;
 mod sys;
 mod ticker;
 
+use std::io;
 use std::net::IpAddr;
 
 use podsonar_core::outcome::{SendError, StampSource};
+use podsonar_core::target::Family;
 use podsonar_core::time::WallTime;
 use podsonar_core::wire::Channel;
+use podsonar_core::wire::answer::Framing;
 
 pub use crate::clock::{monotonic, read_clocks};
 pub use crate::datagram::{Arrival, Datagram, Datagrams};
-pub use crate::raw::RawSockets;
-pub use crate::settings::{OpenError, Settings};
+pub use crate::mtu::route_mtu;
+pub use crate::settings::{Mode, OpenError, Settings};
+pub use crate::sockets::ProbeSockets;
 pub use crate::ticker::{Ticker, Waker, Woken};
 
-/// What the driver asks of sockets. Tests give it a fake; [`RawSockets`] is the real one.
+/// What the driver asks of sockets. Tests give it a fake; [`ProbeSockets`] is the real one.
 pub trait Sockets {
     /// Sends packets in order and appends one result for each: `Ok` only if the kernel accepted it.
     fn send(&mut self, channel: Channel, packets: &Batch, results: &mut Vec<Result<(), SendError>>);
@@ -56,6 +61,25 @@ pub trait Sockets {
     /// Forgets the source addresses found for destinations; to be called about once a minute, so that packets
     /// follow changed routes.
     fn refresh_routes(&mut self) {}
+
+    /// Replaces the `count` oldest source ports of a family's SYNs by new ones, and returns each old port with its
+    /// successor. Answers to the old ports are received, and nobody else gets them, until
+    /// [`retire_ports`](Self::retire_ports).
+    ///
+    /// # Errors
+    /// The kernel's; then nothing has changed.
+    fn renew_ports(&mut self, _family: Family, _count: usize) -> io::Result<Vec<(u16, u16)>> {
+        Ok(Vec::new())
+    }
+
+    /// Gives back ports that were replaced: to be called when nothing that was sent from them can be answered any
+    /// more, at least 2 s after the last SYN (targets send their SYN-ACK again after one).
+    fn retire_ports(&mut self, _family: Family, _ports: &[u16]) {}
+
+    /// The address from which packets to `to` leave now, if there is a route. It costs a few system calls.
+    fn source_of(&mut self, _to: IpAddr) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// Packets of one channel to be sent together, in one buffer.
@@ -121,10 +145,12 @@ impl Batch {
 /// Something that a socket had for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// A packet as the kernel delivers it: IPv4 with its header, IPv6 without.
+    /// A packet as the kernel delivers it.
     Packet {
         /// The sender.
         from: IpAddr,
+        /// Where it begins.
+        framing: Framing,
         /// The bytes, cut at the largest packet we expect.
         bytes: &'a [u8],
         /// The kernel's receive stamp.
@@ -149,6 +175,9 @@ pub enum Received<'a> {
         kind: u8,
         /// ICMP code.
         code: u8,
+        /// The largest packet that the path takes, in bytes, where the error says so: ICMP "fragmentation needed"
+        /// (RFC 1191 §4) and ICMPv6 "packet too big" (RFC 4443 §3.2).
+        mtu: Option<u32>,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 
 use podsonar_core::outcome::SendError;
 use rustix::net::connect_unspec;
@@ -65,6 +65,23 @@ impl Sources {
         let local = self.asking.local_addr()?.as_socket_ipv4();
         local.as_ref().map(SocketAddrV4::ip).copied().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
+}
+
+/// The source address for packets to `to`, without any privilege. Connecting a datagram socket chooses a route and
+/// sends nothing.
+///
+/// # Errors
+/// The kernel's: there is no route.
+pub(crate) fn source_of(to: IpAddr) -> io::Result<IpAddr> {
+    // Any port will do; 9 is discard (RFC 863).
+    const PORT: u16 = 9;
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let asking = UdpSocket::bind((any, 0))?;
+    asking.connect((to, PORT))?;
+    Ok(asking.local_addr()?.ip())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io;
 use podsonar_core::target::Family;
 use podsonar_core::wire::{Channel, Transport};
 
-/// What [`RawSockets::open`](crate::RawSockets::open) is to open.
+/// What [`ProbeSockets::open`](crate::ProbeSockets::open) is to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The channels in use, and no others: each raw socket costs every echo or connection of the network
@@ -18,18 +18,34 @@ pub struct Settings {
     /// Size of each receive buffer in bytes, in the kernel's accounting: about 832 for each small packet, and for
     /// each transmit stamp. Without `NET_ADMIN` the kernel grants no more than twice `net.core.rmem_max`.
     pub receive_buffer: usize,
-    /// The largest ICMP message that is sent, header included, in bytes.
+    /// The usual ICMP message, header included, in bytes.
     pub message_size: usize,
+    /// The largest ICMP message that is ever sent, header included, in bytes: room for it takes memory only when one
+    /// comes.
+    pub largest_message: usize,
 }
 
-/// Why raw sockets could not be opened, in one line that names the channel and the remedy.
+/// How a channel's packets are sent and received.
+#[derive(Debug)]
+pub enum Mode {
+    /// By a raw socket (`raw(7)`).
+    Raw,
+    /// By a datagram ICMP socket (`icmp(7)`), since a raw one is not permitted. The kernel writes the identifier and
+    /// the checksum, and hands over replies to our identifier alone.
+    Datagram,
+    /// Not at all.
+    Missing(OpenError),
+}
+
+/// Why a channel could not be opened, in one line that names the channel and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The process may not open raw sockets (`capabilities(7)`).
+    /// The process may open neither raw sockets (`capabilities(7)`) nor, for ICMP, datagram ones (`icmp(7)`).
     #[error(
         "cannot probe by {}: the capability CAP_NET_RAW is missing (run as root, or `setcap cap_net_raw+ep` on the \
-         program, or add NET_RAW to the container's securityContext.capabilities)",
-        describe(*.channel)
+         program, or add NET_RAW to the container's securityContext.capabilities){}",
+        describe(*.channel),
+        or_groups(*.channel)
     )]
     NoPermission {
         /// The first channel that was refused.
@@ -40,6 +56,14 @@ pub enum OpenError {
     NoFamily {
         /// The channel that cannot be.
         channel: Channel,
+    },
+    /// Datagram sockets are told apart by their identifier, and all that were tried are in use.
+    #[error("cannot probe by {}: the ICMP identifier {id} is another process's; try again", describe(*.channel))]
+    IdentifierTaken {
+        /// The channel in question.
+        channel: Channel,
+        /// The last one that was tried.
+        id: u16,
     },
     /// The socket could not be made for another reason.
     #[error("cannot probe by {}: {source}", describe(*.channel))]
@@ -71,6 +95,16 @@ pub enum OpenError {
     },
 }
 
+/// The other way to ICMP.
+fn or_groups(channel: Channel) -> &'static str {
+    match channel.protocol {
+        Transport::Icmp => {
+            "; without it, the sysctl net.ipv4.ping_group_range must cover one of this process's groups"
+        }
+        Transport::Tcp => "",
+    }
+}
+
 fn describe(channel: Channel) -> String {
     let protocol = match channel.protocol {
         Transport::Icmp => "ICMP",
@@ -96,7 +130,8 @@ mod tests {
         assert_eq!(
             OpenError::NoPermission { channel }.to_string(),
             "cannot probe by ICMP over IPv6: the capability CAP_NET_RAW is missing (run as root, or `setcap \
-             cap_net_raw+ep` on the program, or add NET_RAW to the container's securityContext.capabilities)"
+             cap_net_raw+ep` on the program, or add NET_RAW to the container's securityContext.capabilities); \
+             without it, the sysctl net.ipv4.ping_group_range must cover one of this process's groups"
         );
         assert_eq!(
             OpenError::NoFamily { channel }.to_string(),

@@ -1,4 +1,4 @@
-//! One raw socket: what it sends, and what waits in its two queues.
+//! One socket, raw or datagram: what it sends, and what waits in its two queues.
 
 mod drops;
 mod options;
@@ -9,14 +9,16 @@ use std::os::fd::AsFd;
 
 use podsonar_core::outcome::{SendError, StampSource};
 use podsonar_core::target::Family;
+use podsonar_core::wire::answer::Framing;
 use podsonar_core::wire::{Channel, Transport};
 use socket2::Socket;
 
+use crate::control::ExtendedError;
 use crate::inbox::{Arrival, Inbox, Queue};
 use crate::outbox::Outbox;
 use crate::routes::Sources;
 use crate::settings::{OpenError, Settings};
-use crate::{Batch, Drained, Received, sys};
+use crate::{Batch, Drained, Received, filter, sys};
 
 use drops::DropCounter;
 
@@ -29,24 +31,49 @@ const ORIGIN_TIMESTAMPING: u8 = libc::SO_EE_ORIGIN_TIMESTAMPING;
 const TAKEN_BY_DRIVER: u32 = 0; // SCM_TSTAMP_SND
 const TAKEN_BEFORE_QUEUE: u32 = 1; // SCM_TSTAMP_SCHED
 
-/// A raw socket that receives our answers and nothing else.
+/// What kind of socket to open, and how it knows what is ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind<'a> {
+    /// Sees all packets of its protocol, but for a filter.
+    Raw {
+        /// The identifier of our echo requests.
+        icmp_id: u16,
+        /// The source ports of our SYNs.
+        ports: &'a [u16],
+    },
+    /// Sees the replies to its identifier.
+    Datagram {
+        /// The identifier.
+        icmp_id: u16,
+        /// Another socket of this process has it too.
+        shared: bool,
+    },
+}
+
+/// A socket that receives our answers and nothing else.
 #[derive(Debug)]
-pub(crate) struct RawSocket {
+pub(crate) struct ProbeSocket {
+    channel: Channel,
     socket: Socket,
+    framing: Framing,
     stamps: bool,
     drops: DropCounter,
     /// Only TCP over IPv4 must know from where a packet leaves.
     sources: Option<Sources>,
 }
 
-impl RawSocket {
-    /// Opens the channel's socket. `ports` are the source ports of TCP.
+impl ProbeSocket {
+    /// Opens the channel's socket.
     ///
     /// # Errors
     /// The [`OpenError`] that names the channel and what it needs.
-    pub(crate) fn open(channel: Channel, settings: &Settings, ports: &[u16]) -> Result<Self, OpenError> {
+    pub(crate) fn open(channel: Channel, kind: &Kind<'_>, settings: &Settings) -> Result<Self, OpenError> {
         let failed = |what| move |source| OpenError::Option { channel, what, source };
-        let socket = options::open(channel, settings, ports)?;
+        let socket = options::open(channel, kind, settings)?;
+        let framing = match kind {
+            Kind::Raw { .. } => Framing::of_raw(channel.family),
+            Kind::Datagram { .. } => Framing::Message,
+        };
         // Without stamps the agent still works, by its own clock, and says so for each probe.
         let stamps = options::request_stamps(&socket, options::STAMPS).is_ok();
         let memory = sys::memory(socket.as_fd()).map_err(failed("drop counter (SO_MEMINFO)"))?;
@@ -54,7 +81,7 @@ impl RawSocket {
             (Transport::Tcp, Family::V4) => Some(Sources::open().map_err(failed("route lookup"))?),
             _ => None,
         };
-        Ok(Self { socket, stamps, drops: DropCounter::new(&memory), sources })
+        Ok(Self { channel, socket, framing, stamps, drops: DropCounter::new(&memory), sources })
     }
 
     /// Whether the kernel accepted the request for stamps.
@@ -70,6 +97,16 @@ impl RawSocket {
     /// Asks for the stamp before the queueing discipline too, from the next packet on.
     pub(crate) fn request_sched_stamps(&mut self) {
         self.stamps |= options::request_stamps(&self.socket, options::STAMPS_AND_SCHED).is_ok();
+    }
+
+    /// From now on receives segments to these ports and no others. For TCP channels.
+    pub(crate) fn receive_at(&self, ports: &[u16]) -> io::Result<()> {
+        self.socket.attach_filter(&filter::answers(self.channel, 0, ports))
+    }
+
+    /// Whether a further socket may take this datagram socket's identifier.
+    pub(crate) fn share_identifier(&self, share: bool) -> io::Result<()> {
+        self.socket.set_reuse_address(share)
     }
 
     /// Forgets the source addresses of destinations.
@@ -117,20 +154,21 @@ impl RawSocket {
         if let Ok(memory) = sys::memory(self.socket.as_fd()) {
             self.drops.drain_begins(&memory);
         }
-        let mut packets = 0;
+        let (mut packets, mut bytes) = (0, 0);
+        let framing = self.framing;
         let data = self.drain(inbox, Queue::Data, &mut |arrival| {
-            packets += 1;
+            (packets, bytes) = (packets + 1, bytes + arrival.length);
             if let Some(from) = arrival.address {
-                each(Received::Packet { from, bytes: arrival.bytes, stamp: arrival.control.stamp });
+                each(Received::Packet { from, framing, bytes: arrival.bytes, stamp: arrival.control.stamp });
             }
         });
         let errors = self.drain(inbox, Queue::Errors, &mut |arrival| {
-            packets += 1;
+            (packets, bytes) = (packets + 1, bytes + arrival.length);
             if let Some(received) = queued_error(arrival) {
                 each(received);
             }
         });
-        self.drops.drained(packets, inbox.room());
+        self.drops.drained(packets, bytes);
         if data == Drained::Completely { errors } else { Drained::Partly }
     }
 
@@ -184,9 +222,19 @@ fn queued_error(arrival: Arrival<'_>) -> Option<Received<'_>> {
             quote: arrival.bytes,
             kind: error.kind,
             code: error.code,
+            mtu: mtu(error),
         }),
         _ => None,
     }
+}
+
+/// What `ee_info` says is an MTU only beside these two errors.
+fn mtu(error: ExtendedError) -> Option<u32> {
+    let too_big = match error.origin {
+        libc::SO_EE_ORIGIN_ICMP => (error.kind, error.code) == (3, 4),
+        _ => error.kind == 2,
+    };
+    (too_big && error.info != 0).then_some(error.info)
 }
 
 #[cfg(test)]
@@ -194,7 +242,7 @@ mod tests {
     use podsonar_core::time::WallTime;
 
     use super::*;
-    use crate::control::{Control, ExtendedError};
+    use crate::control::Control;
 
     #[test]
     fn stamps_and_icmp_errors_are_told_apart_and_the_rest_ignored() {
@@ -202,7 +250,7 @@ mod tests {
         let to = "10.0.0.1".parse().unwrap();
         let transmitted =
             |source| Received::Transmitted { frame: b"x", stamp: WallTime::from_nanos(7), source };
-        let error = Received::Error { to, quote: b"x", kind: 3, code: 13 };
+        let error = Received::Error { to, quote: b"x", kind: 3, code: 13, mtu: None };
         let cases = [
             (ORIGIN_TIMESTAMPING, TAKEN_BY_DRIVER, Some(transmitted(StampSource::Software))),
             (ORIGIN_TIMESTAMPING, TAKEN_BEFORE_QUEUE, Some(transmitted(StampSource::Sched))),
@@ -215,7 +263,7 @@ mod tests {
         for (origin, info, expected) in cases {
             let error = Some(ExtendedError { origin, kind: 3, code: 13, info });
             let control = Control { stamp, error };
-            let arrival = Arrival { bytes: b"x", address: Some(to), control, truncated: false };
+            let arrival = Arrival { bytes: b"x", address: Some(to), control, length: 1, truncated: false };
             assert_eq!(queued_error(arrival), expected, "origin {origin}");
         }
     }
@@ -227,7 +275,25 @@ mod tests {
         let stamp = Some(WallTime::from_nanos(7));
         for (stamp, truncated) in [(stamp, true), (None, false)] {
             let control = Control { stamp, error };
-            assert_eq!(queued_error(Arrival { bytes: b"x", address: None, control, truncated }), None);
+            assert_eq!(
+                queued_error(Arrival { bytes: b"x", address: None, control, length: 1, truncated }),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn errors_about_size_bring_the_mtu_and_no_others_do() {
+        let cases = [
+            (libc::SO_EE_ORIGIN_ICMP, 3, 4, 1_400, Some(1_400)),
+            (libc::SO_EE_ORIGIN_ICMP, 3, 4, 0, None),
+            (libc::SO_EE_ORIGIN_ICMP, 3, 1, 1_400, None),
+            (libc::SO_EE_ORIGIN_ICMP, 12, 0, 1_400, None),
+            (libc::SO_EE_ORIGIN_ICMP6, 2, 0, 1_280, Some(1_280)),
+            (libc::SO_EE_ORIGIN_ICMP6, 1, 4, 1_280, None),
+        ];
+        for (origin, kind, code, info, expected) in cases {
+            assert_eq!(mtu(ExtendedError { origin, kind, code, info }), expected, "{origin} {kind} {code}");
         }
     }
 }

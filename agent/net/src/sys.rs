@@ -36,7 +36,10 @@ pub(crate) struct SourceAddress {
 /// Room for one received packet, for [`receive`].
 #[derive(Debug)]
 pub(crate) struct Slot<'a> {
-    pub(crate) bytes: &'a mut [u8],
+    /// Filled first.
+    pub(crate) start: &'a mut [u8],
+    /// Takes what does not fit there.
+    pub(crate) rest: &'a mut [u8],
     pub(crate) name: &'a mut Name,
     pub(crate) control: &'a mut ControlBuffer,
 }
@@ -119,15 +122,16 @@ pub(crate) fn receive<'a>(
     written.clear();
     // SAFETY: mmsghdr is integers and pointers, for which zero is a value.
     let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-    let mut vectors = [EMPTY; BATCH];
+    let mut vectors = [[EMPTY; 2]; BATCH];
     let mut count: libc::c_uint = 0;
     for ((header, vector), slot) in headers.iter_mut().zip(&mut vectors).zip(slots) {
-        *vector = libc::iovec { iov_base: slot.bytes.as_mut_ptr().cast(), iov_len: slot.bytes.len() };
+        *vector = [slot.start, slot.rest]
+            .map(|room| libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() });
         let header = &mut header.msg_hdr;
         header.msg_name = ptr::from_mut(slot.name).cast();
         header.msg_namelen = size_of::<Name>() as libc::socklen_t;
-        header.msg_iov = vector;
-        header.msg_iovlen = 1;
+        header.msg_iov = vector.as_mut_ptr();
+        header.msg_iovlen = vector.len() as _;
         header.msg_control = ptr::from_mut(slot.control).cast();
         header.msg_controllen = size_of::<ControlBuffer>() as _;
         count += 1;

@@ -25,17 +25,36 @@ pub enum Key {
     Connect(u64),
 }
 
-/// Reads a packet from a socket's data queue as the kernel delivers it: IPv4 with its header, IPv6 without.
+/// Where a received packet begins, as the kernel delivers it to a kind of socket (`raw(7)`, `icmp(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// With its IPv4 header: raw IPv4 sockets.
+    Ipv4Header,
+    /// With its transport message: raw IPv6 sockets, and datagram sockets of either family.
+    Message,
+}
+
+impl Framing {
+    /// What raw sockets of a family deliver.
+    pub const fn of_raw(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Ipv4Header,
+            Family::V6 => Self::Message,
+        }
+    }
+}
+
+/// Reads a packet from a socket's data queue as the kernel delivers it.
 ///
 /// # Errors
 /// The [`Reject`] that says why it answers nothing.
-pub fn decode(channel: Channel, icmp_id: u16, bytes: &[u8]) -> Result<Answer, Reject> {
-    let (message, addresses) = match channel.family {
-        Family::V4 => {
+pub fn decode(channel: Channel, framing: Framing, icmp_id: u16, bytes: &[u8]) -> Result<Answer, Reject> {
+    let (message, addresses) = match framing {
+        Framing::Ipv4Header => {
             let packet = Packet::decode(bytes)?;
             (packet.payload, Some((packet.source, packet.destination)))
         }
-        Family::V6 => (bytes, None),
+        Framing::Message => (bytes, None),
     };
     match channel.protocol {
         Transport::Icmp => icmp::decode_reply(channel.family, icmp_id, message).map(Answer::Echo),
@@ -66,5 +85,34 @@ pub fn decode_sent(channel: Channel, icmp_id: u16, frame: &[u8]) -> Result<Key, 
             let start = frame.len().checked_sub(tcp::SYN_LEN).ok_or(Reject::Truncated)?;
             decode_quote(channel, icmp_id, frame.get(start..).ok_or(Reject::Truncated)?)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::payload::{Heard, LEN, SizeClass};
+    use super::*;
+
+    #[test]
+    fn an_echo_reply_is_read_with_and_without_the_header_in_front() {
+        let heard = Heard::default();
+        let (length, class) = (LEN as u16, SizeClass::Normal);
+        let payload = Payload { length, class, epoch: 1, sequence: 2, cookie: 3, period_ms: 4, heard };
+        let channel = Channel { protocol: Transport::Icmp, family: Family::V4 };
+        let mut message = Vec::new();
+        icmp::encode_request(Family::V4, 7, &payload, &mut message);
+        // Request becomes reply: type 8 becomes 0, and the ones' complement sum grows by as much.
+        message[0] = 0;
+        let sum = u16::from_be_bytes([message[2], message[3]]);
+        let (grown, carry) = sum.overflowing_add(0x0800);
+        message[2..4].copy_from_slice(&(grown + u16::from(carry)).to_be_bytes());
+        let total = u8::try_from(20 + message.len()).unwrap();
+        let header = [0x45, 0, 0, total, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        let packet = [&header[..], &message].concat();
+        let read = |framing, bytes| decode(channel, framing, 7, bytes);
+        assert_eq!(read(Framing::Ipv4Header, &packet), Ok(Answer::Echo(payload)));
+        assert_eq!(read(Framing::Message, &message), Ok(Answer::Echo(payload)));
+        assert_eq!(read(Framing::Ipv4Header, &message), Err(Reject::Malformed));
+        assert_eq!(read(Framing::Message, &packet), Err(Reject::Unrelated));
     }
 }

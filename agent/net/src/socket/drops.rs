@@ -30,10 +30,9 @@ impl DropCounter {
         self.peak = self.peak.max(u64::from(now.queued));
     }
 
-    /// The drain has taken out this many packets of at most `length` bytes. Each may have come while it ran.
-    pub(super) fn drained(&mut self, packets: usize, length: usize) {
-        let cost = LARGEST_COST + 2 * length as u64;
-        self.peak = self.peak.saturating_add(packets as u64 * cost);
+    /// The drain has taken out this many packets, of so many bytes together. Each may have come while it ran.
+    pub(super) fn drained(&mut self, packets: usize, bytes: usize) {
+        self.peak = self.peak.saturating_add(packets as u64 * LARGEST_COST + 2 * bytes as u64);
     }
 
     /// Takes the counter's next reading.
@@ -70,7 +69,7 @@ mod tests {
     fn a_drop_with_room_to_spare_is_a_damaged_packet() {
         let mut drops = DropCounter::new(&memory(0, 0));
         drops.drain_begins(&memory(ROOM / 2, 7));
-        drops.drained(2, 100);
+        drops.drained(2, 200);
         drops.count(&memory(0, 7));
         assert_eq!(drops.total(), 0);
     }
@@ -80,7 +79,7 @@ mod tests {
         for (before, packets, after) in [(ROOM, 0, 0), (0, 200, 0), (0, 0, ROOM), (ROOM / 2, 0, ROOM / 2)] {
             let mut drops = DropCounter::new(&memory(0, 0));
             drops.drain_begins(&memory(before, 0));
-            drops.drained(packets, 100);
+            drops.drained(packets, packets * 100);
             drops.count(&memory(after, 1));
             assert_eq!(drops.total(), 1, "{before} {packets} {after}");
         }

@@ -1,22 +1,20 @@
-//! How a raw socket is made, so that it receives our answers, and errors, and nothing else.
+//! How a socket is made, so that it receives our answers, and errors, and nothing else.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use podsonar_core::target::Family;
 use podsonar_core::wire::{Channel, Transport};
 use socket2::{Domain, Socket, Type};
 
-use super::MAX_CALLS;
+use super::{Kind, MAX_CALLS};
 use crate::inbox::{Inbox, Queue};
 use crate::settings::{OpenError, Settings};
 use crate::{filter, sys};
 
 /// Packets that are being sent are charged to the send buffer, at about 800 bytes each.
 const SEND_BUFFER: usize = 4 << 20;
-
-/// Messages up to this length pass every link that carries pods; longer ones may have to be fragmented.
-const NEVER_FRAGMENTED: usize = 1_200;
 
 /// The stamps we always ask for: software ones of sent and received packets. The sent packet comes back with its
 /// stamp (no `OPT_TSONLY`) and is recognised by its contents: the kernel's own numbering (`OPT_ID`) skips and
@@ -27,16 +25,22 @@ pub(super) const STAMPS: u32 =
 /// The same, and the stamp before the queueing discipline.
 pub(super) const STAMPS_AND_SCHED: u32 = STAMPS | libc::SOF_TIMESTAMPING_TX_SCHED;
 
-/// Opens the channel's socket; `ports` are the source ports of TCP.
-pub(super) fn open(channel: Channel, settings: &Settings, ports: &[u16]) -> Result<Socket, OpenError> {
+/// Opens the channel's socket.
+pub(super) fn open(channel: Channel, kind: &Kind<'_>, settings: &Settings) -> Result<Socket, OpenError> {
     let failed = |what| move |source| OpenError::Option { channel, what, source };
-    let socket = create(channel)?;
-    // A raw socket receives from its creation on. So the filter comes first, and what came before it goes.
-    socket
-        .attach_filter(&filter::answers(channel, settings.icmp_id, ports))
-        .map_err(failed("packet filter"))?;
-    discard_waiting(&socket).map_err(failed("first drain"))?;
-    set_family_options(&socket, channel, settings.message_size)?;
+    let socket = create(channel, kind)?;
+    match *kind {
+        Kind::Raw { icmp_id, ports } => {
+            // A raw socket receives from its creation on. So the filter comes first, and what came before it goes.
+            socket
+                .attach_filter(&filter::answers(channel, icmp_id, ports))
+                .map_err(failed("packet filter"))?;
+            discard_waiting(&socket).map_err(failed("first drain"))?;
+            refuse_other_messages(&socket, channel)?;
+        }
+        Kind::Datagram { icmp_id, shared } => bind_identifier(&socket, channel, icmp_id, shared)?,
+    }
+    set_family_options(&socket, channel)?;
     set_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, settings.receive_buffer)
         .map_err(failed("receive buffer"))?;
     set_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER).map_err(failed("send buffer"))?;
@@ -48,7 +52,7 @@ pub(super) fn request_stamps(socket: &Socket, flags: u32) -> io::Result<()> {
     sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[flags])
 }
 
-fn create(channel: Channel) -> Result<Socket, OpenError> {
+fn create(channel: Channel, kind: &Kind<'_>) -> Result<Socket, OpenError> {
     let domain = match channel.family {
         Family::V4 => Domain::IPV4,
         Family::V6 => Domain::IPV6,
@@ -58,7 +62,28 @@ fn create(channel: Channel) -> Result<Socket, OpenError> {
         (Transport::Icmp, Family::V6) => socket2::Protocol::ICMPV6,
         (Transport::Tcp, _) => socket2::Protocol::TCP,
     };
-    Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)).map_err(|source| refused(channel, source))
+    let kind = match kind {
+        Kind::Raw { .. } => Type::RAW,
+        Kind::Datagram { .. } => Type::DGRAM,
+    };
+    Socket::new(domain, kind.nonblocking(), Some(protocol)).map_err(|source| refused(channel, source))
+}
+
+/// Takes an identifier as a datagram socket's own. By default the kernel lets processes share one, and then gives the
+/// replies to only one of them.
+fn bind_identifier(socket: &Socket, channel: Channel, id: u16, shared: bool) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Option { channel, what: "ICMP identifier", source };
+    let any = match channel.family {
+        Family::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, id)),
+        Family::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, id)),
+    };
+    socket.set_reuse_address(shared).map_err(failed)?;
+    let bound = socket.bind(&any.into()).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => OpenError::IdentifierTaken { channel, id },
+        _ => failed(source),
+    });
+    socket.set_reuse_address(false).map_err(failed)?;
+    bound
 }
 
 /// Why there is no socket.
@@ -71,7 +96,7 @@ fn refused(channel: Channel, source: io::Error) -> OpenError {
 }
 
 fn discard_waiting(socket: &Socket) -> io::Result<()> {
-    let mut inbox = Inbox::new(1);
+    let mut inbox = Inbox::new(1, 1);
     for _ in 0..MAX_CALLS {
         match inbox.fill(socket, Queue::Data) {
             Ok(_) => {}
@@ -83,8 +108,37 @@ fn discard_waiting(socket: &Socket) -> io::Result<()> {
 }
 
 /// `IP_RECVERR` and `IPV6_RECVERR` bring ICMP errors to the error queue, and make a full interface queue an errno
-/// instead of a silent drop. The ICMP filters refuse before the kernel copies a packet for us.
-fn set_family_options(socket: &Socket, channel: Channel, message_size: usize) -> Result<(), OpenError> {
+/// instead of a silent drop.
+///
+/// Nothing is ever fragmented, and the kernel never takes a path MTU that an ICMP error told it for the interface's:
+/// a probe leaves as one packet or is refused (`ip(7)`, `IP_PMTUDISC_PROBE`). Over IPv4 that also saves the random
+/// identification of each packet, 4 % of a probe's cost.
+fn set_family_options(socket: &Socket, channel: Channel) -> Result<(), OpenError> {
+    let set = |what, level, name, value| {
+        sys::set_option(socket.as_fd(), level, name, &[value]).map_err(|source| OpenError::Option {
+            channel,
+            what,
+            source,
+        })
+    };
+    match channel.family {
+        Family::V4 => {
+            set("IP_RECVERR", libc::SOL_IP, libc::IP_RECVERR, 1)?;
+            set("IP_MTU_DISCOVER", libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE as u32)
+        }
+        Family::V6 => {
+            let probe = libc::IPV6_PMTUDISC_PROBE as u32;
+            set("IPV6_RECVERR", libc::SOL_IPV6, libc::IPV6_RECVERR, 1)?;
+            set("IPV6_MTU_DISCOVER", libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
+            set("IPV6_DONTFRAG", libc::SOL_IPV6, libc::IPV6_DONTFRAG, 1)?;
+            set("IPV6_FLOWINFO_SEND", libc::SOL_IPV6, libc::IPV6_FLOWINFO_SEND, 1)
+        }
+    }
+}
+
+/// The ICMP filters refuse before the kernel copies a packet for a raw socket. TCP has none; over IPv6 the kernel is
+/// told where its checksum belongs.
+fn refuse_other_messages(socket: &Socket, channel: Channel) -> Result<(), OpenError> {
     const SOL_RAW: i32 = 255;
     const ICMP_FILTER: i32 = 1;
     const ICMPV6_FILTER: i32 = 1;
@@ -100,25 +154,6 @@ fn set_family_options(socket: &Socket, channel: Channel, message_size: usize) ->
             source,
         })
     };
-    match channel.family {
-        Family::V4 => {
-            set("IP_RECVERR", libc::SOL_IP, libc::IP_RECVERR, &[1])?;
-            if message_size <= NEVER_FRAGMENTED {
-                // By default the kernel draws a random identification for each packet, in case it must be fragmented.
-                // That is 4 % of a probe's cost.
-                set(
-                    "IP_MTU_DISCOVER",
-                    libc::SOL_IP,
-                    libc::IP_MTU_DISCOVER,
-                    &[libc::IP_PMTUDISC_PROBE as u32],
-                )?;
-            }
-        }
-        Family::V6 => {
-            set("IPV6_RECVERR", libc::SOL_IPV6, libc::IPV6_RECVERR, &[1])?;
-            set("IPV6_FLOWINFO_SEND", libc::SOL_IPV6, libc::IPV6_FLOWINFO_SEND, &[1])?;
-        }
-    }
     match (channel.protocol, channel.family) {
         (Transport::Icmp, Family::V4) => set("ICMP_FILTER", SOL_RAW, ICMP_FILTER, &[!(1 << ECHO_REPLY_V4)]),
         (Transport::Icmp, Family::V6) => {

@@ -9,7 +9,7 @@ use podsonar_core::target::Family;
 use podsonar_core::wire::Channel;
 use podsonar_core::wire::answer::Key;
 use podsonar_core::wire::tcp::Syn;
-use podsonar_net::{Batch, RawSockets, Sockets};
+use podsonar_net::{Batch, ProbeSockets, Sockets};
 
 use crate::host::{Host, firewall, on_a_host, run};
 use crate::traffic::*;
@@ -208,14 +208,14 @@ fn reject(hook: &str, v4: &str, v6: &str) {
 }
 
 /// Runs the body for each channel on fresh sockets.
-fn for_each_channel(body: impl Fn(&mut RawSockets, Channel)) {
+fn for_each_channel(body: impl Fn(&mut ProbeSockets, Channel)) {
     for channel in Channel::ALL {
         body(&mut open(&[channel]), channel);
     }
 }
 
 fn one_bad_packet_between_good_ones(
-    sockets: &mut RawSockets,
+    sockets: &mut ProbeSockets,
     channel: Channel,
     bad: &str,
     expected: SendError,
@@ -238,13 +238,13 @@ fn one_bad_packet_between_good_ones(
     }
 }
 
-fn probe(sockets: &RawSockets, channel: Channel, to: &str, number: u32) -> (Batch, Key) {
+fn probe(sockets: &ProbeSockets, channel: Channel, to: &str, number: u32) -> (Batch, Key) {
     let mut batch = Batch::default();
     let key = push(&mut batch, sockets, channel, to, number);
     (batch, key)
 }
 
-fn push(batch: &mut Batch, sockets: &RawSockets, channel: Channel, to: &str, number: u32) -> Key {
+fn push(batch: &mut Batch, sockets: &ProbeSockets, channel: Channel, to: &str, number: u32) -> Key {
     match sockets.source_ports(channel.family) {
         [] => {
             echo(batch, to, number.into());
@@ -263,7 +263,7 @@ fn push(batch: &mut Batch, sockets: &RawSockets, channel: Channel, to: &str, num
 fn errors_of(seen: &[Seen]) -> Vec<(IpAddr, Key, (u8, u8))> {
     seen.iter()
         .filter_map(|seen| match seen {
-            Seen::Error { to, key, kind, code } => Some((*to, *key, (*kind, *code))),
+            Seen::Error { to, key, kind, code, .. } => Some((*to, *key, (*kind, *code))),
             _ => None,
         })
         .collect()

@@ -40,10 +40,15 @@ impl Host {
 
     /// Joins two hosts by a veth pair called `eth0` on either end.
     pub(crate) fn link(&self, other: &Self) {
+        self.link_as("eth0", other);
+    }
+
+    /// Joins two hosts by a veth pair of this name on either end.
+    pub(crate) fn link_as(&self, name: &'static str, other: &Self) {
         let peer = other.id;
-        self.run(move || run(&format!("ip link add eth0 type veth peer name eth0 netns {peer}")));
+        self.run(move || run(&format!("ip link add {name} type veth peer name {name} netns {peer}")));
         for host in [self, other] {
-            host.run(|| run("ip link set eth0 up"));
+            host.run(move || run(&format!("ip link set {name} up")));
         }
     }
 
@@ -77,6 +82,12 @@ pub(crate) fn run(command: &str) {
     let output =
         Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Sets a sysctl of this thread's namespace.
+pub(crate) fn sysctl(key: &str, value: &str) {
+    let path = format!("/proc/sys/{}", key.replace('.', "/"));
+    std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
 }
 
 /// Loads netfilter rules into a fresh table of this namespace: `hook` is `input` or `output`.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use podsonar_net::{Batch, Drained, RawSockets, Sockets};
+use podsonar_net::{Batch, Drained, ProbeSockets, Sockets};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::host::on_a_host;
@@ -13,7 +13,7 @@ fn a_full_buffer_is_counted_as_drops() {
     on_a_host(|| {
         let mut small = settings(&[ICMP4]);
         small.receive_buffer = 16 << 10;
-        let mut sockets = RawSockets::open(&small).unwrap();
+        let mut sockets = ProbeSockets::open(&small);
         assert!((8 << 10..=32 << 10).contains(&sockets.granted_buffer(ICMP4)));
         assert_eq!(sockets.drops(ICMP4), 0);
         flood(&mut sockets, 10);
@@ -64,7 +64,7 @@ fn one_drain_is_bounded_and_the_next_goes_on() {
     on_a_host(|| {
         let mut large = settings(&[ICMP4]);
         large.receive_buffer = 64 << 20;
-        let mut sockets = RawSockets::open(&large).unwrap();
+        let mut sockets = ProbeSockets::open(&large);
         flood(&mut sockets, 300);
         let mut count = [0; 2];
         let mut drain = |count: &mut usize| {
@@ -100,7 +100,7 @@ fn packets_longer_than_expected_are_cut_and_harm_nothing() {
 }
 
 /// Sends batches of 64 echoes to loopback, which answers them inside the send, and receives nothing meanwhile.
-fn flood(sockets: &mut RawSockets, batches: u64) {
+fn flood(sockets: &mut ProbeSockets, batches: u64) {
     for number in 0..batches {
         let mut batch = Batch::default();
         for cookie in 0..64 {

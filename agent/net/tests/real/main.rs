@@ -2,11 +2,14 @@
 //! namespaces) and the programs `ip`, `tc` and `nft`: without them these tests fail.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod datagram;
 mod datagrams;
 mod errors;
 mod host;
 mod limits;
+mod mtu;
 mod open;
+mod ports;
 mod probes;
 mod stamps;
 mod traffic;

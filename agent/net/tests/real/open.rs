@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use podsonar_core::wire::Channel;
-use podsonar_net::{Batch, OpenError, RawSockets};
+use podsonar_net::{Batch, OpenError, ProbeSockets};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::host::{Host, on_a_host};
@@ -15,7 +15,8 @@ fn without_the_capability_the_error_names_it_and_the_channel() {
     for channel in Channel::ALL {
         on_a_host(move || {
             give_up(CapabilitySet::NET_RAW);
-            let error = RawSockets::open(&settings(&[channel])).unwrap_err();
+            let mut sockets = ProbeSockets::open(&settings(&[channel]));
+            let error = sockets.take_error(channel).expect("no socket");
             assert!(matches!(error, OpenError::NoPermission { channel: of } if of == channel), "{error}");
         });
     }
@@ -44,7 +45,7 @@ fn what_arrived_before_the_filter_is_never_seen() {
         let other = std::thread::spawn(move || {
             let mut other_settings = settings(&[ICMP4]);
             other_settings.icmp_id = ID + 1;
-            let mut sockets = RawSockets::open(&other_settings).unwrap();
+            let mut sockets = ProbeSockets::open(&other_settings);
             let mut batch = Batch::default();
             for cookie in 0..64 {
                 echo_with_id(&mut batch, "127.0.0.1", cookie, ID + 1);
@@ -66,7 +67,7 @@ fn what_arrived_before_the_filter_is_never_seen() {
 }
 
 /// Takes capabilities off this thread, and no other.
-fn give_up(unwanted: CapabilitySet) {
+pub(crate) fn give_up(unwanted: CapabilitySet) {
     let mut sets = capabilities(None).expect("capabilities of this thread");
     sets.effective -= unwanted;
     sets.permitted -= unwanted;

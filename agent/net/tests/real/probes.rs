@@ -113,7 +113,7 @@ fn answers_to_others_are_refused() {
         let mut ours = open(&[ICMP4, ICMP6, TCP4, TCP6]);
         let mut other_settings = settings(&[ICMP4, ICMP6, TCP4, TCP6]);
         other_settings.icmp_id = ID + 1;
-        let mut theirs = podsonar_net::RawSockets::open(&other_settings).unwrap();
+        let mut theirs = podsonar_net::ProbeSockets::open(&other_settings);
         for (channel, to) in [(ICMP4, "127.0.0.1"), (ICMP6, "::1")] {
             let (mut foreign, mut own) = (Batch::default(), Batch::default());
             echo_with_id(&mut foreign, to, 1, ID + 1);
@@ -189,7 +189,7 @@ fn a_segment_leaves_from_the_address_its_checksum_covers_and_follows_a_changed_r
 }
 
 /// Sends a SYN to a closed port of 10.0.0.9 and tells to which of our addresses the RST came.
-fn answered_address(sockets: &mut podsonar_net::RawSockets) -> Result<IpAddr, SendError> {
+fn answered_address(sockets: &mut podsonar_net::ProbeSockets) -> Result<IpAddr, SendError> {
     let source_port = sockets.source_ports(Family::V4)[0];
     let mut batch = Batch::default();
     syn(&mut batch, "10.0.0.9", Syn { source_port, destination_port: 81, sequence: 7 });
@@ -203,7 +203,7 @@ fn answered_address(sockets: &mut podsonar_net::RawSockets) -> Result<IpAddr, Se
 }
 
 /// The flow labels in the frames that came back with transmit stamps (Ethernet header, then RFC 8200 §3).
-fn flow_labels(sockets: &mut podsonar_net::RawSockets, channel: Channel, count: usize) -> Vec<u32> {
+fn flow_labels(sockets: &mut podsonar_net::ProbeSockets, channel: Channel, count: usize) -> Vec<u32> {
     let frame = |seen: &Seen| match seen {
         Seen::Transmitted { frame, .. } => Some(frame.clone()),
         _ => None,

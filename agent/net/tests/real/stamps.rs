@@ -5,7 +5,7 @@ use podsonar_core::target::Family;
 use podsonar_core::wire::Channel;
 use podsonar_core::wire::answer::Key;
 use podsonar_core::wire::tcp::Syn;
-use podsonar_net::{Batch, RawSockets, Sockets};
+use podsonar_net::{Batch, ProbeSockets, Sockets};
 
 use crate::host::{Host, on_a_host, run};
 use crate::traffic::*;
@@ -66,7 +66,7 @@ fn stamps_from_before_the_queue_come_only_when_asked_for() {
 }
 
 /// Where the stamps of one echo were taken, after `events` things came back.
-fn sources(sockets: &mut RawSockets, cookie: u64, events: usize) -> Vec<StampSource> {
+fn sources(sockets: &mut ProbeSockets, cookie: u64, events: usize) -> Vec<StampSource> {
     let mut batch = Batch::default();
     echo(&mut batch, "127.0.0.1", cookie);
     assert_eq!(send(sockets, ICMP4, &batch), [Ok(())]);

@@ -10,7 +10,7 @@ use podsonar_core::wire::answer::{self, Answer, Key};
 use podsonar_core::wire::payload::{Heard, LEN, Payload, SizeClass};
 use podsonar_core::wire::tcp::{Syn, encode_syn};
 use podsonar_core::wire::{Channel, Transport, icmp};
-use podsonar_net::{Batch, RawSockets, Received, Settings, Sockets, Ticker, read_clocks};
+use podsonar_net::{Batch, Mode, ProbeSockets, Received, Settings, Sockets, Ticker, read_clocks};
 
 pub(crate) const ID: u16 = 0x5053;
 pub(crate) const ICMP4: Channel = Channel { protocol: Transport::Icmp, family: Family::V4 };
@@ -41,6 +41,7 @@ pub(crate) enum Seen {
         key: Key,
         kind: u8,
         code: u8,
+        mtu: Option<u32>,
     },
     /// What the core does not recognise as ours.
     Foreign(String),
@@ -53,11 +54,16 @@ pub(crate) fn settings(channels: &[Channel]) -> Settings {
         flows: 4,
         receive_buffer: 4 << 20,
         message_size: icmp::HEADER + LEN,
+        largest_message: 9_216,
     }
 }
 
-pub(crate) fn open(channels: &[Channel]) -> RawSockets {
-    RawSockets::open(&settings(channels)).unwrap()
+pub(crate) fn open(channels: &[Channel]) -> ProbeSockets {
+    let sockets = ProbeSockets::open(&settings(channels));
+    for channel in channels {
+        assert!(matches!(sockets.mode(*channel), Some(Mode::Raw)), "{:?}", sockets.mode(*channel));
+    }
+    sockets
 }
 
 pub(crate) fn echo(batch: &mut Batch, to: &str, cookie: u64) {
@@ -67,10 +73,18 @@ pub(crate) fn echo(batch: &mut Batch, to: &str, cookie: u64) {
 pub(crate) fn echo_with_id(batch: &mut Batch, to: &str, cookie: u64, id: u16) {
     let to: IpAddr = to.parse().unwrap();
     let heard = Heard::default();
-    let payload =
-        Payload { class: SizeClass::Normal, epoch: 1, sequence: cookie, cookie, period_ms: 1_000, heard };
+    let length = LEN as u16;
+    let payload = Payload {
+        length,
+        class: SizeClass::Normal,
+        epoch: 1,
+        sequence: cookie,
+        cookie,
+        period_ms: 1_000,
+        heard,
+    };
     let flow_label = u32::try_from(cookie % 0x10_0000).unwrap();
-    batch.push(to, flow_label, |out| icmp::encode_request(Family::of(to), id, &payload, LEN, out));
+    batch.push(to, flow_label, |out| icmp::encode_request(Family::of(to), id, &payload, out));
 }
 
 pub(crate) fn syn(batch: &mut Batch, to: &str, syn: Syn) {
@@ -78,7 +92,11 @@ pub(crate) fn syn(batch: &mut Batch, to: &str, syn: Syn) {
     batch.push(to, u32::from(syn.source_port), |out| encode_syn(Family::of(to), syn, out));
 }
 
-pub(crate) fn send(sockets: &mut RawSockets, channel: Channel, batch: &Batch) -> Vec<Result<(), SendError>> {
+pub(crate) fn send(
+    sockets: &mut ProbeSockets,
+    channel: Channel,
+    batch: &Batch,
+) -> Vec<Result<(), SendError>> {
     let mut results = Vec::new();
     sockets.send(channel, batch, &mut results);
     assert_eq!(results.len(), batch.len(), "one result for each packet");
@@ -86,7 +104,7 @@ pub(crate) fn send(sockets: &mut RawSockets, channel: Channel, batch: &Batch) ->
 }
 
 /// Everything that waits now.
-pub(crate) fn drain(sockets: &mut RawSockets, channel: Channel) -> Vec<Seen> {
+pub(crate) fn drain(sockets: &mut ProbeSockets, channel: Channel) -> Vec<Seen> {
     let mut seen = Vec::new();
     sockets.receive(channel, &mut |received| seen.push(read(channel, received)));
     seen
@@ -94,7 +112,7 @@ pub(crate) fn drain(sockets: &mut RawSockets, channel: Channel) -> Vec<Seen> {
 
 /// Drains once a tick until `enough` says so.
 pub(crate) fn drain_until(
-    sockets: &mut RawSockets,
+    sockets: &mut ProbeSockets,
     channel: Channel,
     enough: impl Fn(&[Seen]) -> bool,
 ) -> Vec<Seen> {
@@ -120,7 +138,7 @@ pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 /// Sends echoes to loopback until a reply has a receive stamp: the kernel switches stamping on with a delay.
-pub(crate) fn warm_up(sockets: &mut RawSockets, channel: Channel) {
+pub(crate) fn warm_up(sockets: &mut ProbeSockets, channel: Channel) {
     let to = if channel.family == Family::V4 { "127.0.0.1" } else { "::1" };
     until(|| {
         let mut batch = Batch::default();
@@ -162,12 +180,12 @@ pub(crate) fn cookies(seen: &[Seen]) -> Vec<u64> {
 
 fn read(channel: Channel, received: Received<'_>) -> Seen {
     let ours = match received {
-        Received::Packet { from, bytes, stamp } => answer::decode(channel, ID, bytes)
+        Received::Packet { from, framing, bytes, stamp } => answer::decode(channel, framing, ID, bytes)
             .map(|answer| Seen::Answer { from, answer, bytes: bytes.to_vec(), stamp }),
         Received::Transmitted { frame, stamp, source } => answer::decode_sent(channel, ID, frame)
             .map(|key| Seen::Transmitted { key, frame: frame.to_vec(), stamp, source }),
-        Received::Error { to, quote, kind, code } => {
-            answer::decode_quote(channel, ID, quote).map(|key| Seen::Error { to, key, kind, code })
+        Received::Error { to, quote, kind, code, mtu } => {
+            answer::decode_quote(channel, ID, quote).map(|key| Seen::Error { to, key, kind, code, mtu })
         }
     };
     ours.unwrap_or_else(|reject| Seen::Foreign(format!("{reject:?}: {received:?}")))
