@@ -154,8 +154,11 @@ impl Scenario {
                 let written = host.port.map_or(address.to_string(), |port| format!("{address}:{port}"));
                 let target =
                     Arc::new(Target { written: written.into(), address, port: host.port, kind: Kind::Fixed });
-                let protocols: &[Protocol] =
-                    if host.port.is_some() { &Protocol::ALL } else { &[Protocol::Icmp] };
+                let protocols: &[Protocol] = if host.port.is_some() {
+                    &[Protocol::Icmp, Protocol::Tcp][..]
+                } else {
+                    &[Protocol::Icmp][..]
+                };
                 planned.extend(protocols.iter().map(|&protocol| Planned {
                     stream: Stream { target: Arc::clone(&target), protocol },
                     interval: Duration::from_millis(self.interval_ms),
