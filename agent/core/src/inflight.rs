@@ -28,6 +28,8 @@ pub struct ProbeId {
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     pub(crate) stream: StreamId,
+    /// Which of the stream's due probes it is.
+    pub(crate) number: u64,
     pub(crate) due: Instant,
     pub(crate) to: IpAddr,
     pub(crate) destination: DestinationId,

@@ -269,6 +269,6 @@ impl Engine {
 
     fn outcome(probe: &Probe, result: ProbeResult, flight: &Flight, rx: Option<StampSource>) -> Outcome {
         let sent = Some(probe.sent(flight, rx));
-        Outcome { stream: probe.stream, due: probe.due, result, count: 1, sent }
+        Outcome { stream: probe.stream, number: probe.number, due: probe.due, result, count: 1, sent }
     }
 }

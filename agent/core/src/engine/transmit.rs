@@ -105,12 +105,14 @@ impl Engine {
             },
             Protocol::Tcp | Protocol::Connect => 0,
         };
+        let number = state.passed;
         state.pass(due);
         self.schedule.replace_first(Some(state.due));
         state.flow = state.flow.wrapping_add(1);
         let (to, flow) = (state.to, state.flow);
         let probe = Probe {
             stream: id,
+            number,
             due,
             to,
             destination: state.destination,
@@ -136,18 +138,19 @@ impl Engine {
             return;
         };
         let (destination, echo) = (probe.destination, matches!(probe.key, Key::Echo(_)));
-        let (stream, due, timeout) = (probe.stream, probe.due, probe.timeout);
         if echo {
             self.sequences.settle(destination, result.is_ok());
         }
         match result {
             Ok(()) => {
+                let timeout = probe.timeout;
                 let flight = Flight { call, at, tx: StampSource::User, moved };
                 self.inflight.launch(id, flight, call.1 + timeout + DELIVERY);
             }
             Err(error) => {
+                let outcome = Self::void(probe, ProbeResult::Void(Void::NotSent(error)));
                 self.inflight.remove(id);
-                self.finish(Self::void(stream, due, ProbeResult::Void(Void::NotSent(error))));
+                self.finish(outcome);
             }
         }
     }
@@ -163,10 +166,11 @@ impl Engine {
             if due >= too_late {
                 return;
             }
+            let number = state.passed;
             let count = state.pass(too_late);
             self.schedule.replace_first(Some(state.due));
             let result = ProbeResult::Void(Void::Skipped);
-            self.finish(Outcome { stream: id, due, result, count, sent: None });
+            self.finish(Outcome { stream: id, number, due, result, count, sent: None });
         }
     }
 
