@@ -8,7 +8,9 @@
 
 pub mod config;
 pub mod engine;
+pub mod health;
 pub mod outcome;
+pub mod shape;
 pub mod target;
 pub mod time;
 pub mod wire;
