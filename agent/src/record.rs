@@ -224,7 +224,8 @@ mod tests {
         let target = Target { written: "a".into(), address, port: None, kind: Kind::Fixed };
         let stream = Stream { target: Arc::new(target), protocol: Protocol::Icmp };
         let due = Instant::from_nanos(0);
-        let outcome = Outcome { stream: StreamId(1), due, result: ProbeResult::Lost, count: 1, sent: None };
+        let outcome =
+            Outcome { stream: StreamId(1), number: 0, due, result: ProbeResult::Lost, count: 1, sent: None };
         let clock = ClockReading {
             mono: due,
             wall: WallTime::from_nanos(0),

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::direction::Sequences;
 use crate::hash::{Domain, Keyed};
-use crate::inflight::Inflight;
+use crate::inflight::{Inflight, Probe};
 use crate::outcome::{Outcome, ProbeResult, Stray};
 use crate::pace::Pace;
 use crate::query::QueryResult;
@@ -259,8 +259,8 @@ impl Engine {
         self.events.push_back(Event::Outcome(outcome));
     }
 
-    fn void(stream: StreamId, due: Instant, result: ProbeResult) -> Outcome {
-        Outcome { stream, due, result, count: 1, sent: None }
+    fn void(probe: &Probe, result: ProbeResult) -> Outcome {
+        Outcome { stream: probe.stream, number: probe.number, due: probe.due, result, count: 1, sent: None }
     }
 
     /// Changes with the flow's port alone, so that a flow keeps its path (RFC 6437 §3).

@@ -62,6 +62,8 @@ impl Boost {
 pub(crate) struct Probe {
     pub(crate) stream: StreamId,
     pub(crate) purpose: Purpose,
+    /// Which of the stream's due probes it is.
+    pub(crate) number: u64,
     pub(crate) due: Instant,
     pub(crate) to: IpAddr,
     pub(crate) destination: DestinationId,

@@ -316,6 +316,6 @@ mod tests {
             source_port: Some(flow),
         };
         let (stream, due) = (StreamId(1), Instant::default());
-        Outcome { stream, due, result: ProbeResult::Lost, count: 1, sent: Some(sent) }
+        Outcome { stream, number: 0, due, result: ProbeResult::Lost, count: 1, sent: Some(sent) }
     }
 }

@@ -8,8 +8,10 @@
 
 pub mod config;
 pub mod engine;
+pub mod health;
 pub mod outcome;
 pub mod query;
+pub mod shape;
 pub mod target;
 pub mod time;
 pub mod wire;

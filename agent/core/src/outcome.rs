@@ -10,6 +10,9 @@ use crate::time::{Instant, WallTime};
 pub struct Outcome {
     /// Which stream's probe.
     pub stream: StreamId,
+    /// Which of the stream's due probes this is, counted from 0; the first, if it stands for several. Numbers leave
+    /// nothing out, so that who gets results out of order knows what is still open.
+    pub number: u64,
     /// When the schedule wanted it sent.
     pub due: Instant,
     /// What became of it.

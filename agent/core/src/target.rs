@@ -136,6 +136,14 @@ pub struct Planned {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
+impl StreamId {
+    /// Its place among the streams that are there: dense, so that a list finds it without hashing. Another stream
+    /// takes the place once this one is gone.
+    pub const fn slot(self) -> usize {
+        (self.0 & u32::MAX as u64) as usize
+    }
+}
+
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

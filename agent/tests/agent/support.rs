@@ -94,7 +94,7 @@ pub(crate) fn outcome(id: u64, result: ProbeResult) -> Outcome {
         ProbeResult::Void(_) => None,
         _ => Some(sent),
     };
-    Outcome { stream: StreamId(id), due: Instant::from_nanos(5_000_000), result, count: 1, sent }
+    Outcome { stream: StreamId(id), number: 0, due: Instant::from_nanos(5_000_000), result, count: 1, sent }
 }
 
 pub(crate) fn report(seconds: u64) -> TickReport {

@@ -267,8 +267,7 @@ impl Engine {
         match probe.purpose {
             Purpose::Due => {
                 let sent = flight.map(|(flight, rx)| probe.sent(flight, rx));
-                let (stream, due) = (probe.stream, probe.due);
-                let outcome = Outcome { stream, due, result, count: 1, sent };
+                let outcome = Outcome { sent, ..Self::void(probe, result) };
                 match probe.key {
                     Key::Echo(_) => {
                         self.note_small(probe, result);
@@ -322,6 +321,6 @@ impl Engine {
 
     fn outcome(probe: &Probe, result: ProbeResult, flight: &Flight, rx: Option<StampSource>) -> Outcome {
         let sent = Some(probe.sent(flight, rx));
-        Outcome { stream: probe.stream, due: probe.due, result, count: 1, sent }
+        Outcome { stream: probe.stream, number: probe.number, due: probe.due, result, count: 1, sent }
     }
 }

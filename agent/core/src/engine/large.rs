@@ -128,6 +128,7 @@ impl Engine {
             let probe = Probe {
                 stream,
                 purpose: Purpose::Large,
+                number: 0,
                 due: now,
                 to,
                 destination,

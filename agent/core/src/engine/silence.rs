@@ -118,6 +118,7 @@ impl Engine {
             let probe = Probe {
                 stream,
                 purpose: Purpose::Boost(boost),
+                number: 0,
                 due: now,
                 to: state.to,
                 destination: state.destination,

@@ -47,6 +47,8 @@ pub(super) struct StreamState {
     pub(super) due: Instant,
     /// When the last probe fell due.
     last_due: Instant,
+    /// How many probes fell due: the number of the next one.
+    pub(super) passed: u64,
     /// Which source port comes next.
     pub(super) flow: usize,
     losses_in_a_row: u32,
@@ -74,6 +76,7 @@ impl StreamState {
     pub(super) fn pass(&mut self, until: Instant) -> u64 {
         let count = if self.backed_off() { 1 } else { self.grid.count(self.due, until).max(1) };
         self.last_due = self.grid.advance(self.due, count - 1);
+        self.passed += count;
         self.due = self.next_due();
         count
     }
@@ -94,7 +97,7 @@ impl Streams {
     }
 
     pub(super) fn get(&mut self, id: StreamId) -> Option<&mut StreamState> {
-        self.slots.get_mut(slot(id))?.as_mut().filter(|state| state.id == id)
+        self.slots.get_mut(id.slot())?.as_mut().filter(|state| state.id == id)
     }
 
     fn iter(&self) -> impl Iterator<Item = &StreamState> {
@@ -112,22 +115,18 @@ impl Streams {
 
     fn insert(&mut self, state: StreamState) {
         self.by_stream.insert(state.planned.stream.clone(), state.id);
-        if let Some(place) = self.slots.get_mut(slot(state.id)) {
+        if let Some(place) = self.slots.get_mut(state.id.slot()) {
             *place = Some(state);
         }
     }
 
     fn remove(&mut self, id: StreamId) -> Option<StreamState> {
         self.get(id)?;
-        let state = self.slots.get_mut(slot(id))?.take()?;
+        let state = self.slots.get_mut(id.slot())?.take()?;
         self.by_stream.remove(&state.planned.stream);
-        self.free.push(slot(id) as u32);
+        self.free.push(id.slot() as u32);
         Some(state)
     }
-}
-
-fn slot(id: StreamId) -> usize {
-    (id.0 & u64::from(u32::MAX)) as usize
 }
 
 impl Engine {
@@ -168,6 +167,7 @@ impl Engine {
             grid,
             due,
             last_due: due,
+            passed: 0,
             flow: due.as_nanos() as usize,
             losses_in_a_row: 0,
             answering: false,
@@ -188,10 +188,10 @@ impl Engine {
         for id in gone {
             if let Some(mut state) = self.streams.remove(id) {
                 while state.due <= now {
-                    let due = state.due;
+                    let (due, number) = (state.due, state.passed);
                     let count = state.pass(now + Duration::from_nanos(1));
                     let result = ProbeResult::Void(Void::Discarded);
-                    self.finish(Outcome { stream: id, due, result, count, sent: None });
+                    self.finish(Outcome { stream: id, number, due, result, count, sent: None });
                 }
                 for held in state.inquiry.iter_mut().flat_map(|inquiry| inquiry.give_up()) {
                     self.finish(Outcome { result: ProbeResult::Void(Void::Discarded), ..held });
@@ -213,7 +213,7 @@ impl Engine {
         };
         if probe.purpose == Purpose::Due {
             let result = ProbeResult::Void(Void::Discarded);
-            self.finish(Outcome { stream: probe.stream, due: probe.due, result, count: 1, sent });
+            self.finish(Outcome { sent, ..Self::void(probe, result) });
         }
     }
 

@@ -125,6 +125,7 @@ impl Engine {
             },
             Protocol::Tcp | Protocol::Connect => 0,
         };
+        let number = state.passed;
         state.pass(due);
         self.schedule.replace_first(Some(state.due));
         state.flow = state.flow.wrapping_add(1);
@@ -132,6 +133,7 @@ impl Engine {
         let probe = Probe {
             stream: id,
             purpose: Purpose::Due,
+            number,
             due,
             to,
             destination: state.destination,
@@ -183,9 +185,11 @@ impl Engine {
             if !(intercepted && state.planned.stream.protocol != Protocol::Icmp && !state.to.is_loopback()) {
                 return Some((due, id));
             }
+            let number = state.passed;
             state.pass(due);
             self.schedule.replace_first(Some(state.due));
-            self.finish(Self::void(id, due, ProbeResult::Void(Void::Intercepted)));
+            let result = ProbeResult::Void(Void::Intercepted);
+            self.finish(Outcome { stream: id, number, due, result, count: 1, sent: None });
             self.skip_stale();
         }
         None
@@ -210,10 +214,11 @@ impl Engine {
             if due >= too_late {
                 return;
             }
+            let number = state.passed;
             let count = state.pass(too_late);
             self.schedule.replace_first(Some(state.due));
             let result = ProbeResult::Void(Void::Skipped);
-            self.finish(Outcome { stream: id, due, result, count, sent: None });
+            self.finish(Outcome { stream: id, number, due, result, count, sent: None });
         }
     }
 

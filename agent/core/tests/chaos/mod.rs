@@ -46,6 +46,7 @@ struct Life {
     added: u64,
     removed: Option<u64>,
     due: Vec<(u64, u64, ProbeResult)>,
+    numbers: Vec<u64>,
 }
 
 impl Chaos {
@@ -212,7 +213,7 @@ impl Chaos {
             let address: IpAddr = [10, 0, 0, number.max(1)].into();
             let written = format!("target {number}").into();
             let target = Arc::new(Target { written, address, port: Some(80), kind: Kind::Fixed });
-            for protocol in Protocol::ALL {
+            for protocol in [Protocol::Icmp, Protocol::Tcp] {
                 let stream = Stream { target: Arc::clone(&target), protocol };
                 let interval = Duration::from_millis(250 << (speed % 3));
                 planned.push(Planned { stream, interval, timeout: Duration::from_millis(800) });
@@ -226,7 +227,13 @@ impl Chaos {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::Added(id, planned) => {
-                    let life = Life { planned, added: self.now, removed: None, due: Vec::new() };
+                    let life = Life {
+                        planned,
+                        added: self.now,
+                        removed: None,
+                        due: Vec::new(),
+                        numbers: Vec::new(),
+                    };
                     assert!(self.lives.insert(id, life).is_none(), "a stream's number was used again");
                 }
                 Event::Removed(id) => {
@@ -237,6 +244,7 @@ impl Chaos {
                     let life = self.lives.get_mut(&outcome.stream).expect("outcomes belong to streams");
                     assert!(life.removed.is_none(), "an outcome after its stream was removed");
                     let interval = life.planned.interval;
+                    life.numbers.extend(outcome.number..outcome.number + outcome.count);
                     for step in 0..u32::try_from(outcome.count).expect("bounded by the run's length") {
                         let due = (outcome.due + interval * step).as_nanos();
                         life.due.push((due, self.now, outcome.result));
@@ -261,6 +269,11 @@ impl Chaos {
         for (id, life) in &mut self.lives {
             let interval = life.planned.interval.as_nanos() as u64;
             let removed = life.removed.expect("everything was removed");
+            life.numbers.sort_unstable();
+            assert!(
+                life.numbers.iter().copied().eq(0..life.due.len() as u64),
+                "{id}: numbers leave nothing out"
+            );
             life.due.sort_by_key(|(due, _, _)| *due);
             // Back-off leaves SYNs out, for half a minute at most, but only after three losses.
             let tcp = life.planned.stream.protocol != Protocol::Icmp;
