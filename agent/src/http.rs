@@ -18,6 +18,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use podsonar_core::config::Listen;
 use podsonar_core::time::Instant;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,7 +27,6 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::metrics::state::Metrics;
-use crate::settings::Listen;
 
 /// What a server allows.
 #[derive(Debug, Clone)]

@@ -16,9 +16,6 @@ use prometheus_client::metrics::counter::Counter;
 use crate::metrics::state::{Metrics, Path, verdict};
 use crate::record::Recorder;
 
-/// How long a removed stream's series stay: a counter that vanishes between two scrapes loses its last step.
-pub const RETAIN: Duration = Duration::from_mins(15);
-
 /// How often removed streams' series are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
@@ -83,7 +80,8 @@ impl Paths {
 }
 
 impl Ledger {
-    /// A ledger without streams, at the time of `now`. Series of a removed stream stay for `retain`.
+    /// A ledger without streams, at the time of `now`. Series of a removed stream stay for `retain`: a counter that
+    /// vanishes between two scrapes loses its last step.
     pub fn new(metrics: Arc<Metrics>, recorder: Option<Recorder>, retain: Duration, now: Instant) -> Self {
         let (live, targets) = (HashMap::new(), HashMap::new());
         Self { metrics, recorder, retain, now, next_expiry: now + EXPIRE_EVERY, live, targets }
@@ -101,7 +99,7 @@ impl Ledger {
         }
         let Some(place) = paths.of(stream.protocol) else { return };
         let used = place.get_or_insert_with(|| {
-            let path = Arc::new(Path::new(stream.clone()));
+            let path = Arc::new(self.metrics.path(stream.clone()));
             self.metrics.add_path(Arc::clone(&path));
             Use { path, streams: 0, unused_since: self.now }
         });

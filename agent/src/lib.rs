@@ -10,5 +10,6 @@ pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod reload;
 pub mod run;
 pub mod settings;

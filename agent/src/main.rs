@@ -1,37 +1,58 @@
 //! The program: reads the command line and runs what it asks for.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use podsonar::settings::{Cli, Command, Environment};
+use podsonar::settings::{Cli, Command, Environment, Flags, Settings, Sources};
 use podsonar::{logging, run};
 
 /// What was asked for makes no sense.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let Command::Run(flags) = Cli::parse().command;
-    let settings = match flags.resolve(Environment::read()) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            for problem in &problems {
-                complain(problem);
+    match Cli::parse().command {
+        Command::Run(flags) => with(flags, |settings| {
+            let agent = &settings.configuration.agent;
+            logging::start(agent.log_format, agent.log_level);
+            match run::run(settings) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&error);
+                    ExitCode::FAILURE
+                }
             }
-            return ExitCode::from(USAGE);
-        }
-    };
-    logging::start(settings.log_format, settings.log_level);
-    match run::run(settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
+        }),
+        Command::CheckConfig(flags) => with(flags, |settings| {
+            let probing = &settings.configuration.probing;
+            let (targets, names) = (probing.targets(), probing.dns.names.len());
+            say(&format!("ok: {targets} targets, {names} names to ask for\n"))
+        }),
+        Command::PrintConfig(flags) => with(flags, |settings| say(&settings.print())),
+    }
+}
+
+/// Does something with valid settings, or tells everything that is wrong with them.
+fn with(flags: Flags, then: impl FnOnce(Settings) -> ExitCode) -> ExitCode {
+    match Settings::load(Sources { flags, environment: Environment::read() }) {
+        Ok(settings) => then(settings),
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(problem));
+            ExitCode::from(USAGE)
         }
     }
 }
 
+/// What was asked for. If it cannot be written, the exit code tells.
+fn say(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 /// One line for the user. If nobody reads stderr, the exit code still tells.
-fn complain(error: &dyn std::error::Error) {
+fn complain(error: &dyn Display) {
     let _ = writeln!(io::stderr(), "error: {error}");
 }

@@ -4,6 +4,7 @@
 pub mod accept;
 mod encode;
 mod process;
+mod reload;
 pub mod scrape;
 pub mod state;
 mod table;
@@ -22,14 +23,10 @@ use self::state::{Answer, Group, Metrics, Path, VoidReason};
 
 pub use self::table::readme_table;
 
-/// Bounds of `podsonar_rtt_seconds`, in seconds: dense where pod networks live, no integers (`le="1"` and `le="1.0"`
-/// differ).
-pub const RTT_BOUNDS: [f64; 9] = [0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25];
-
-/// Bounds of its native buckets grow by no more than this factor, so schema 3.
+/// Bounds of native buckets grow by no more than this factor, so schema 3.
 const NATIVE_FACTOR: f64 = 1.1;
 
-/// Bounds of `podsonar_schedule_lag_seconds`, in seconds.
+/// Bounds of `podsonar_schedule_lag_seconds`, in seconds; no integers (`le="1"` and `le="1.0"` differ).
 pub const LAG_BOUNDS: [f64; 7] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5];
 
 /// One metric family.
@@ -200,6 +197,20 @@ pub static ALL: &[Metric] = &[
         labels: &[],
         help: "Lines that --record could not write.",
         samples: Samples::Agent(|metrics, family| metrics.record_dropped.encode(family)),
+    },
+    Metric {
+        name: "podsonar_config_reloads_total",
+        kind: MetricType::Counter,
+        labels: &["result"],
+        help: "Readings of the configuration while the agent ran: ok (in force) or failed (the old one stays).",
+        samples: Samples::Agent(reload::total),
+    },
+    Metric {
+        name: "podsonar_config_last_reload_successful",
+        kind: MetricType::Gauge,
+        labels: &[],
+        help: "1 if the configuration that was read last is in force, 0 if it was wrong.",
+        samples: Samples::Agent(|metrics, family| metrics.reloads.last_successful.encode(family)),
     },
     Metric {
         name: "podsonar_scrapes_in_progress",
@@ -424,9 +435,7 @@ mod tests {
 
     #[test]
     fn bounds_ascend_and_are_no_integers() {
-        for bounds in [RTT_BOUNDS.as_slice(), &LAG_BOUNDS] {
-            assert!(bounds.is_sorted());
-            assert!(bounds.iter().all(|bound| bound.fract() > 0.0), "{bounds:?}");
-        }
+        assert!(LAG_BOUNDS.is_sorted());
+        assert!(LAG_BOUNDS.iter().all(|bound| bound.fract() > 0.0), "{LAG_BOUNDS:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use podsonar_core::config::{self, Configuration, Probing};
 use podsonar_core::engine::{Engine, Identity, Secret};
 use podsonar_core::target::{Family, Planned};
 use podsonar_core::wire::{Channel, icmp};
@@ -22,13 +23,11 @@ use tokio::time::{Instant as Deadline, interval, timeout_at};
 use crate::clock::{self, Clocks, SystemClocks};
 use crate::driver::{self, Driver};
 use crate::http::{self, Limits, Site};
-use crate::ledger::{Ledger, RETAIN};
+use crate::ledger::Ledger;
 use crate::metrics::state::{Facts, Metrics};
 use crate::record;
+use crate::reload::Reloader;
 use crate::settings::Settings;
-
-/// Source ports for SYNs in each family: one flow each.
-const FLOWS: u16 = 32;
 
 /// What a small packet costs in a receive buffer, in bytes.
 const PACKET_COST: u64 = 832;
@@ -109,7 +108,9 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
 async fn live(settings: Settings) -> Result<(), RunError> {
     // First of all, so that a signal during the start leads to an orderly end too.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut agent = Agent::start(settings)?;
+    let Settings { configuration, read, sources } = settings;
+    let mut reloader = Reloader::new(sources, read, &configuration.probing)?;
+    let mut agent = Agent::start(configuration)?;
     let mut watch = interval(WATCH);
     loop {
         tokio::select! {
@@ -117,6 +118,7 @@ async fn live(settings: Settings) -> Result<(), RunError> {
             _ = interrupt.recv() => break,
             _ = watch.tick() => if agent.driver.is_finished() { return Err(RunError::DriverEnded) },
             _ = &mut agent.http => return Err(RunError::HttpEnded),
+            probing = reloader.next(&agent.metrics, &agent.channels) => agent.driver.probe(probing.planned),
         }
     }
     tracing::info!("stopping");
@@ -127,14 +129,17 @@ async fn live(settings: Settings) -> Result<(), RunError> {
 #[derive(Debug)]
 struct Agent {
     driver: driver::Handle,
+    metrics: Arc<Metrics>,
+    channels: Vec<Channel>,
     http: JoinHandle<()>,
     stop_http: watch::Sender<bool>,
     writer: Option<record::Writer>,
 }
 
 impl Agent {
-    fn start(settings: Settings) -> Result<Self, RunError> {
-        let Settings { probing, listen, record: record_path, source, zone, .. } = settings;
+    fn start(configuration: Configuration) -> Result<Self, RunError> {
+        let Configuration { agent, probing } = configuration;
+        let config::Agent { source, zone, listen, record: record_path, .. } = agent;
         let listener =
             http::bind(listen).map_err(|(address, source)| RunError::Listen { address, source })?;
         let record_file = match record_path {
@@ -146,12 +151,13 @@ impl Agent {
         let sockets = RawSockets::open(&podsonar_net::Settings {
             channels: channels.clone(),
             icmp_id: random.icmp_id,
-            flows: FLOWS,
+            flows: probing.flows,
             receive_buffer: receive_buffer(&probing.planned),
             message_size: icmp::HEADER + probing.size,
         })?;
         let clock = SystemClocks.read();
-        let metrics = Arc::new(Metrics::new(facts(source.clone(), zone, &channels, &sockets), clock.wall));
+        let metrics =
+            Arc::new(Metrics::new(facts(source.clone(), zone, &probing, &channels, &sockets), clock.wall));
         let site = Site {
             metrics: Arc::clone(&metrics),
             now: clock::now,
@@ -181,18 +187,18 @@ impl Agent {
             Engine::new(identity, clock),
             sockets,
             SystemClocks,
-            Ledger::new(metrics, recorder, RETAIN, clock.mono),
-            driver::Settings { channels, icmp_id: random.icmp_id, size: probing.size },
+            Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono),
+            driver::Settings { channels: channels.clone(), icmp_id: random.icmp_id, size: probing.size },
         ))?;
         driver.probe(probing.planned);
         let (stop_http, stop) = watch::channel(false);
         let http = tokio::spawn(http::serve(listener, Arc::new(site), stop));
-        Ok(Self { driver, http, stop_http, writer })
+        Ok(Self { driver, metrics, channels, http, stop_http, writer })
     }
 
     /// Ends everything in order: no new probes, the answers in flight, the last scrapes, the record.
     async fn stop(self) -> Result<(), RunError> {
-        let Self { driver, http, stop_http, writer } = self;
+        let Self { driver, http, stop_http, writer, .. } = self;
         let deadline = Deadline::now() + SHUTDOWN;
         let in_time = |_| RunError::Shutdown;
         let driven = timeout_at(deadline, spawn_blocking(move || driver.stop())).await.map_err(in_time)?;
@@ -227,9 +233,16 @@ fn receive_buffer(planned: &[Planned]) -> usize {
     usize::try_from(bytes.clamp(MIN_BUFFER, MAX_BUFFER)).unwrap_or(usize::MAX)
 }
 
-fn facts(source: String, zone: String, channels: &[Channel], sockets: &RawSockets) -> Facts {
+fn facts(
+    source: String,
+    zone: String,
+    probing: &Probing,
+    channels: &[Channel],
+    sockets: &RawSockets,
+) -> Facts {
     let granted = |channel| channels.contains(&channel).then(|| sockets.granted_buffer(channel) as u64);
-    Facts { source, zone, version: env!("CARGO_PKG_VERSION"), receive_buffers: Channel::ALL.map(granted) }
+    let (version, buckets) = (env!("CARGO_PKG_VERSION"), probing.buckets.clone());
+    Facts { source, zone, version, receive_buffers: Channel::ALL.map(granted), buckets }
 }
 
 /// One line that says what goes on, and a warning where the kernel does not stamp.
@@ -295,7 +308,7 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
-    use podsonar_core::config::{Place, Written, WrittenTarget};
+    use podsonar_core::config::{Host, Origin, Written, setting};
 
     use super::*;
 
@@ -319,17 +332,11 @@ mod tests {
     }
 
     fn planned(targets: &[&str]) -> Vec<Planned> {
-        let written = Written {
-            targets: targets
-                .iter()
-                .map(|text| WrittenTarget { text: (*text).into(), place: Place::Flag })
-                .collect(),
-            interval: "1s".into(),
-            timeout: "800ms".into(),
-            protocols: "icmp,tcp".into(),
-            max_pps: "20000".into(),
-            size: "56".into(),
-        };
-        written.resolve().unwrap().planned
+        let mut written = Written::default();
+        for target in targets {
+            written.set(&setting::TARGETS, Origin::Flag("--target"), target);
+        }
+        let host = Host { name: Some("host".into()), ..Host::default() };
+        written.resolve(&host).unwrap().probing.planned
     }
 }

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use podsonar_core::config::Buckets;
 use podsonar_core::engine::{Identity, Secret};
 use podsonar_core::target::{Family, Kind, Protocol, Stream, Target};
 use podsonar_core::time::ClockReading;
@@ -13,7 +14,6 @@ use podsonar_core::wire::{Channel, Transport};
 use serde_json::Value;
 
 use super::*;
-use crate::ledger::RETAIN;
 use crate::metrics::state::{Facts, Metrics};
 use crate::record;
 
@@ -260,8 +260,7 @@ impl World {
             frames: Vec::new(),
         })));
         let clock = net.clone().read();
-        let facts =
-            Facts { source: "s".into(), zone: String::new(), version: "0", receive_buffers: [None; 4] };
+        let facts = facts();
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
         let path = std::env::temp_dir().join(format!(
             "podsonar-driver-{}-{:?}.jsonl",
@@ -287,7 +286,7 @@ impl World {
             Engine::new(identity, clock),
             net.clone(),
             net.clone(),
-            Ledger::new(metrics, Some(recorder), RETAIN, clock.mono),
+            Ledger::new(metrics, Some(recorder), Duration::from_mins(15), clock.mono),
             Settings { channels, icmp_id: ICMP_ID, size: 56 },
         );
         driver.probe(planned);
@@ -331,10 +330,9 @@ impl World {
     /// Ends the record and reads it.
     fn results(&mut self) -> Vec<Value> {
         let clock = self.net.clone().read();
-        let facts =
-            Facts { source: "s".into(), zone: String::new(), version: "0", receive_buffers: [None; 4] };
+        let facts = facts();
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
-        self.driver.ledger = Ledger::new(metrics, None, RETAIN, clock.mono);
+        self.driver.ledger = Ledger::new(metrics, None, Duration::from_mins(15), clock.mono);
         self.writer.take().unwrap().finish().unwrap();
         let text = fs::read_to_string(&self.path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -470,4 +468,14 @@ fn icmp_stream(written: &str, address: IpAddr, port: u16) -> Planned {
 
 fn count(results: &[Value], result: &str) -> usize {
     results.iter().filter(|line| line["result"] == result).count()
+}
+
+fn facts() -> Facts {
+    Facts {
+        source: "s".into(),
+        zone: String::new(),
+        version: "0",
+        receive_buffers: [None; 4],
+        buckets: Buckets::default(),
+    }
 }

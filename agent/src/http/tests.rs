@@ -1,11 +1,12 @@
 use std::net::Ipv4Addr;
 
+use podsonar_core::config::Buckets;
 use podsonar_core::target::{Kind, Protocol as Probe, Stream, Target};
 use podsonar_core::time::WallTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::metrics::state::{Facts, Path};
+use crate::metrics::state::Facts;
 
 #[tokio::test]
 async fn each_page_says_what_it_is_for() {
@@ -172,6 +173,7 @@ impl Server {
             zone: String::new(),
             version: "9.9.9",
             receive_buffers: [None; 4],
+            buckets: Buckets::default(),
         };
         let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));
         let listener = bind(Listen::At((Ipv4Addr::LOCALHOST, 0).into())).unwrap();
@@ -193,7 +195,7 @@ impl Server {
                 kind: Kind::Fixed,
             });
             let stream = Stream { target, protocol: Probe::Icmp };
-            self.metrics.add_path(Arc::new(Path::new(stream)));
+            self.metrics.add_path(Arc::new(self.metrics.path(stream)));
         }
     }
 

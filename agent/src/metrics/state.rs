@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use podsonar_core::config::Buckets;
 use podsonar_core::outcome::{LateHint, ProbeResult, StampSource, Void};
 use podsonar_core::target::{Family, Kind, Protocol, Stream};
 use podsonar_core::time::WallTime;
@@ -14,7 +15,8 @@ use prometheus_client::metrics::gauge;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
 use super::encode::Label;
-use super::{LAG_BOUNDS, NATIVE_FACTOR, RTT_BOUNDS};
+use super::reload::Reloads;
+use super::{LAG_BOUNDS, NATIVE_FACTOR};
 
 /// Nothing that is counted here falls below zero.
 pub(crate) type Gauge<N = u64> = gauge::Gauge<N, AtomicU64>;
@@ -40,6 +42,7 @@ pub struct Metrics {
     pub(crate) record_dropped: Counter,
     pub(crate) scrapes_in_progress: Gauge,
     pub(crate) scrapes_refused: Counter,
+    pub(crate) reloads: Reloads,
 }
 
 /// What is known when the agent starts and never changes.
@@ -53,6 +56,8 @@ pub struct Facts {
     pub version: &'static str,
     /// Receive buffer granted to each channel's socket, in bytes, by [`Channel::index`]; `None` without socket.
     pub receive_buffers: [Option<u64>; Channel::ALL.len()],
+    /// Bounds of the histograms.
+    pub buckets: Buckets,
 }
 
 impl Facts {
@@ -81,6 +86,7 @@ impl Metrics {
             record_dropped: Counter::default(),
             scrapes_in_progress: Gauge::default(),
             scrapes_refused: Counter::default(),
+            reloads: Reloads::default(),
         }
     }
 
@@ -92,6 +98,11 @@ impl Metrics {
     /// The paths as they are now.
     pub(super) fn paths(&self) -> Arc<Vec<Arc<Path>>> {
         Arc::clone(&lock(&self.paths))
+    }
+
+    /// A path without observations, not shown yet.
+    pub(crate) fn path(&self, stream: Stream) -> Path {
+        Path::new(stream, &self.facts.buckets)
     }
 
     /// Shows a further path.
@@ -121,12 +132,12 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    pub(crate) fn new(stream: Stream) -> Self {
+    fn new(stream: Stream, buckets: &Buckets) -> Self {
         let native = NativeHistogramConfig::new(NATIVE_FACTOR);
         Self {
             stream,
             answers: Default::default(),
-            rtt: Histogram::new_classic_and_native(RTT_BOUNDS, native),
+            rtt: Histogram::new_classic_and_native(buckets.rtt.iter().copied(), native),
             retired: AtomicBool::new(false),
         }
     }

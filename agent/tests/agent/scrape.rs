@@ -9,7 +9,8 @@ use crate::support::{Book, report};
 use podsonar::ledger::TickReport;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
-use podsonar::metrics::{ALL, MetricType, RTT_BOUNDS, readme_table};
+use podsonar::metrics::{ALL, MetricType, readme_table};
+use podsonar_core::config::Buckets;
 use podsonar_core::outcome::{LateHint, ProbeResult, Rtt, SendError, Stray, Unreachable, Void};
 use podsonar_core::target::{Protocol, StreamId};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
@@ -107,7 +108,7 @@ fn protobuf_has_classic_and_native_buckets_and_when_they_began() {
     let families = families(&book.scrape(Format::Protobuf));
     let rtt = families[0].metric[0].histogram.as_ref().unwrap();
     let bounds: Vec<_> = rtt.bucket.iter().map(|bucket| bucket.upper_bound).collect();
-    assert_eq!(bounds, RTT_BOUNDS.into_iter().chain([f64::INFINITY]).collect::<Vec<_>>());
+    assert_eq!(bounds, Buckets::default().rtt.iter().copied().chain([f64::INFINITY]).collect::<Vec<_>>());
     assert_eq!(rtt.bucket[0].cumulative_count, 2, "a bound belongs to its own bucket");
     assert!(rtt.start_timestamp.is_some());
     // Bucket i ends at 2^(i/2^schema): 1 s is the end of bucket 0, and 100 µs lie in (2^-13.375, 2^-13.25].

@@ -8,6 +8,7 @@ use podsonar::ledger::{Ledger, TickReport};
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
 use podsonar::metrics::state::{Facts, Metrics};
+use podsonar_core::config::Buckets;
 use podsonar_core::outcome::{Outcome, ProbeResult, Sent, StampSource};
 use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
@@ -30,6 +31,7 @@ impl Book {
             zone: "zone-a".into(),
             version: "1.2.3",
             receive_buffers: [Some(425_984), None, Some(262_144), None],
+            buckets: Buckets::default(),
         };
         let clock = clock(0);
         let metrics = Arc::new(Metrics::new(facts, clock.wall));

@@ -22,9 +22,25 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * unit).ok()
 }
 
+/// Writes a duration so that [`parse`] reads it again: a whole number of the largest unit that fits.
+pub(super) fn text(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    let units = [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
+    let fitting = units.into_iter().find(|(_, unit)| micros > 0 && micros % unit == 0);
+    let (unit, length) = fitting.unwrap_or(("us", 1));
+    format!("{}{unit}", micros / length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_written_duration_is_read_again() {
+        for text_ in ["24h", "15m", "90s", "1s", "800ms", "1500us", "0us"] {
+            assert_eq!(text(parse(text_).unwrap()), text_);
+        }
+    }
 
     #[test]
     fn a_number_with_a_unit_is_a_duration() {

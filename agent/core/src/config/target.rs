@@ -1,21 +1,36 @@
-//! Targets as people write them: `ADDRESS`, `ADDRESS:PORT`, `[v6]`, `[v6]:PORT`.
+//! Targets as people write them: `ADDRESS`, `ADDRESS:PORT`, `[v6]`, `[v6]:PORT`, `NAME`, `NAME:PORT`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Names that the metrics use for pods' names in general.
+const RESERVED: [&str; 2] = ["pod", "bare_pod"];
+
+/// The longest name (RFC 1035 §2.3.4), without a dot at its end.
+const MAX_NAME: usize = 253;
+
+/// The longest part of a name between two dots.
+const MAX_LABEL: usize = 63;
 
 /// Why a target cannot be probed. The text follows the target as written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetProblem {
-    /// A host name.
-    #[error("is a host name, which this version does not resolve: write its address")]
-    HostName,
-    /// Not an address in any notation.
+    /// Not an address in any notation, and no name.
     #[error(
-        "is not a target: write ADDRESS, ADDRESS:PORT, [v6] or [v6]:PORT, for example 192.0.2.1:443 or [2001:db8::1]:443"
+        "is not a target: write ADDRESS, ADDRESS:PORT, [v6], [v6]:PORT, NAME or NAME:PORT, \
+         for example 192.0.2.1:443, [2001:db8::1]:443 or db.example:5432"
     )]
-    NotAddress,
+    NotTarget,
+    /// Not a name in the sense of DNS.
+    #[error(
+        "is not a name: 1 to 63 letters, digits, `-` or `_` between two dots, no `-` at their ends, 253 in all"
+    )]
+    NotName,
+    /// A word that has a meaning in the metrics.
+    #[error("is a word that the metrics keep for themselves: write the name with its domain")]
+    Reserved,
     /// The port is no port.
-    #[error("has no usable port: write a number from 1 to 65535 after the address")]
-    Port,
+    #[error("has no usable port: write a number from 1 to 65535 after the {0}")]
+    Port(&'static str),
     /// `0.0.0.0` or `::`.
     #[error("is the unspecified address, which no host has: write the host's own address")]
     Unspecified,
@@ -35,58 +50,92 @@ pub enum TargetProblem {
     LinkLocal,
 }
 
-/// The address and port of a target.
-pub(super) fn parse(text: &str) -> Result<(IpAddr, Option<u16>), TargetProblem> {
-    let (address, port) = split(text)?;
-    let port = port.map(parse_port).transpose()?;
-    check(address)?;
-    Ok((address, port))
+/// Whom a target names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whom<'a> {
+    Address(IpAddr),
+    Name(&'a str),
 }
 
-fn split(text: &str) -> Result<(IpAddr, Option<&str>), TargetProblem> {
+/// Whom a target names, and its port.
+pub(super) fn parse(text: &str) -> Result<(Whom<'_>, Option<u16>), TargetProblem> {
+    let (whom, port) = split(text)?;
+    let kind = match whom {
+        Whom::Address(_) => "address",
+        Whom::Name(_) => "name",
+    };
+    let port = port.map(|port| parse_port(port).ok_or(TargetProblem::Port(kind))).transpose()?;
+    match whom {
+        Whom::Address(address) => check(address)?,
+        Whom::Name(name) => check_name(name)?,
+    }
+    Ok((whom, port))
+}
+
+/// The same name has one spelling: letters are small, the dot that makes it absolute stays.
+pub(super) fn normal(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
+/// Whether text is a domain, as in a search list.
+pub(super) fn is_domain(text: &str) -> bool {
+    text == "." || looks_like_name(text) && check_name(text) != Err(TargetProblem::NotName)
+}
+
+fn split(text: &str) -> Result<(Whom<'_>, Option<&str>), TargetProblem> {
     if let Some(bracketed) = text.strip_prefix('[') {
-        let (address, rest) = bracketed.split_once(']').ok_or(TargetProblem::NotAddress)?;
-        let address: Ipv6Addr = address.parse().map_err(|_| not_an_address(address))?;
+        let (address, rest) = bracketed.split_once(']').ok_or(TargetProblem::NotTarget)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| not_a_target(address))?;
         let port = match rest {
             "" => None,
-            rest => Some(rest.strip_prefix(':').ok_or(TargetProblem::NotAddress)?),
+            rest => Some(rest.strip_prefix(':').ok_or(TargetProblem::NotTarget)?),
         };
-        return Ok((address.into(), port));
+        return Ok((Whom::Address(address.into()), port));
     }
     if let Ok(address) = text.parse() {
-        return Ok((address, None));
+        return Ok((Whom::Address(address), None));
     }
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
     };
-    match (host.parse::<Ipv4Addr>(), port) {
-        (Ok(address), Some(port)) => Ok((address.into(), Some(port))),
-        _ if text.matches(':').count() > 1 || text.contains('/') => Err(not_an_address(text)),
-        _ => Err(not_an_address(host)),
+    match host.parse::<Ipv4Addr>() {
+        Ok(address) => Ok((Whom::Address(address.into()), port)),
+        Err(_) if looks_like_name(host) => Ok((Whom::Name(host), port)),
+        Err(_) => Err(not_a_target(text)),
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, TargetProblem> {
+/// Letters somewhere behind the last dot: so 1.2.3 and 256.1.1.1 are mistakes, not names.
+fn looks_like_name(text: &str) -> bool {
+    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    last.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn check_name(text: &str) -> Result<(), TargetProblem> {
+    let relative = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if relative.len() > MAX_NAME || !relative.split('.').all(is_label) {
+        return Err(TargetProblem::NotName);
+    }
+    if RESERVED.contains(&&*normal(relative)) {
+        return Err(TargetProblem::Reserved);
+    }
+    Ok(())
+}
+
+fn parse_port(text: &str) -> Option<u16> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(port) if digits && port > 0 => Ok(port),
-        _ => Err(TargetProblem::Port),
-    }
+    text.parse().ok().filter(|&port| digits && port > 0)
 }
 
-/// Says what text is that is not an address.
-fn not_an_address(text: &str) -> TargetProblem {
-    if let Some((address, _interface)) = text.split_once('%')
-        && address.parse::<Ipv6Addr>().is_ok()
-    {
-        return TargetProblem::LinkLocal;
-    }
-    let name_like = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if name_like && text.chars().any(|c| c.is_ascii_alphabetic()) {
-        TargetProblem::HostName
-    } else {
-        TargetProblem::NotAddress
+fn not_a_target(text: &str) -> TargetProblem {
+    match text.split_once('%') {
+        Some((address, _interface)) if address.parse::<Ipv6Addr>().is_ok() => TargetProblem::LinkLocal,
+        _ => TargetProblem::NotTarget,
     }
 }
 
