@@ -30,7 +30,7 @@ pub enum Format {
     Native,
 }
 
-/// A running server that scrapes each quarter of a second. Dropping it kills it.
+/// A running server that scrapes each second. Dropping it kills it.
 #[derive(Debug)]
 pub struct Prometheus {
     /// The process.
@@ -63,7 +63,7 @@ impl Prometheus {
             ),
         };
         let config = format!(
-            "global:\n  scrape_interval: 250ms\n  scrape_timeout: 250ms\nscrape_configs:\n- job_name: podsonar\n{settings}  \
+            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n- job_name: podsonar\n{settings}  \
              static_configs:\n  - targets: ['{target}']\n"
         );
         let file = folder.join("prometheus.yml");
