@@ -15,8 +15,8 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages fmt clippy doc purity deny advisories unit fuzz promtool build \
-  bench bench-accuracy bench-cost bench-loss bench-spacing bench-scrape clean
+.PHONY: help run test packages servers fmt clippy doc purity deny advisories unit fuzz promtool build \
+  bench bench-accuracy bench-cost bench-loss bench-spacing bench-scrape bench-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -28,11 +28,15 @@ run: packages ## Probe loopback and a server behind a faulty link, and serve /me
 	@$(TARGET)/release/podsonar-lab demo --publish $(PORT) -- $(TARGET)/release/podsonar run --listen '[::]:$(PORT)' --source demo \
 	  --target 127.0.0.1 --target '127.0.0.1:$(PORT)' --target 127.0.0.1:9 --target '[::1]' --target 10.0.0.2:80 --target '[fd00::2]:80'
 
-test: packages fmt clippy doc purity deny unit promtool fuzz ## Every check that needs no cluster
+test: packages servers fmt clippy doc purity deny unit promtool fuzz ## Every check that needs no cluster
 
 packages: ## Install the Debian packages that the lab uses, if any is missing
 	@missing=$$(grep -v '^#' tests/packages.txt | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
 	if [ -n "$$missing" ]; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
+
+servers: ## Make the lab's real servers available, in a cache: Prometheus 3 takes minutes, once
+	@tests/tools/servers.sh >/dev/null
+	@tests/tools/prometheus.sh >/dev/null
 
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
@@ -58,7 +62,7 @@ $(DENY):
 build: # The agent as the tests of the lab run it
 	$(CARGO) build --quiet --release --package podsonar
 
-unit: build ## All tests of all crates, real packets included (needs root)
+unit: build servers ## All tests of all crates, real packets included (needs root)
 	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --workspace
 
 promtool: ## The golden scrape is clean by Prometheus' own linter
@@ -67,7 +71,7 @@ promtool: ## The golden scrape is clean by Prometheus' own linter
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape ## All benchmarks, whole; they write BENCHMARKS.md
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-peers ## All benchmarks, whole; they write BENCHMARKS.md
 
 bench-accuracy: build ## How far reported round trips are from the wire's
 	$(BENCH) accuracy --write
@@ -83,6 +87,10 @@ bench-spacing: build ## How evenly probes leave
 
 bench-scrape: build ## CPU per scrape
 	$(BENCH) scrape --write
+
+bench-peers: build ## The same targets under podsonar, fping, oping, smokeping_prober and blackbox_exporter
+	tests/tools/peers.sh >/dev/null
+	$(BENCH) peers --write
 
 clean: ## Remove what was built
 	cargo clean

@@ -201,15 +201,7 @@ impl Agent {
 
     fn wait_until_ready(&mut self, deadline: Deadline) -> Result<(), LabError> {
         wait_until(deadline, "the agent to be ready", || {
-            if let Some(status) = self.process.ended()? {
-                // Its output is complete a moment after its end.
-                let stderr = self.process.all_output(deadline)?.join("\n");
-                return Err(LabError::Command {
-                    command: "podsonar run".into(),
-                    status: status.to_string(),
-                    stderr,
-                });
-            }
+            self.process.must_run()?;
             // Nobody listens yet, or not yet ready: both are answers to be asked for again.
             Ok(self.get("/readyz", &[]).ok().filter(|response| response.status == 200).map(drop))
         })

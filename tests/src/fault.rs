@@ -3,10 +3,12 @@
 //! Chance is a function of (seed, number of the packet, purpose), not a stream: to switch one fault on or off changes
 //! no decision of the others, and time plays no part except for the rate limit, which is about time.
 
-use crate::packet::{self, Body, ICMP, ICMPV6, Packet, TCP, UDP};
-use std::fmt;
+mod only;
+
+pub use only::Only;
+
+use crate::packet::{self, ICMP, ICMPV6, Packet, TCP, UDP};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The faults of one direction of a link. The default is a perfect wire.
@@ -106,48 +108,6 @@ pub struct Mtu {
     /// Whether the sender is told by "fragmentation needed" (RFC 1191) or "packet too big" (RFC 4443), which come from
     /// the packet's destination address; else the packet vanishes: a black hole.
     pub answer: bool,
-}
-
-/// A choice of packets.
-#[derive(Clone, Default)]
-pub struct Only(Option<Predicate>);
-
-type Predicate = Arc<dyn Fn(&Packet<'_>) -> bool + Send + Sync>;
-
-impl Only {
-    /// The packets that satisfy a condition.
-    pub fn matching(condition: impl Fn(&Packet<'_>) -> bool + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(condition)))
-    }
-
-    /// TCP packets.
-    pub fn tcp() -> Self {
-        Self::matching(|packet| packet.protocol == TCP)
-    }
-
-    /// ICMP and `ICMPv6` packets.
-    pub fn icmp() -> Self {
-        Self::matching(|packet| matches!(packet.protocol, ICMP | ICMPV6))
-    }
-
-    /// Echo replies, SYN-ACKs and resets: answers to probes.
-    pub fn replies() -> Self {
-        Self::matching(|packet| match packet.body {
-            Body::EchoReply(_) => true,
-            Body::Tcp(tcp) => tcp.is_syn_ack() || tcp.is_rst(),
-            Body::EchoRequest(_) | Body::Other(_) => false,
-        })
-    }
-
-    fn includes(&self, packet: &Packet<'_>) -> bool {
-        self.0.as_ref().is_none_or(|condition| condition(packet))
-    }
-}
-
-impl fmt::Debug for Only {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Only(a condition)" } else { "Only(everything)" })
-    }
 }
 
 /// What becomes of one packet.

@@ -31,7 +31,9 @@
 //! | [`agent`] | [`agent::Launch`] starts `podsonar run` in a host, [`Agent`] asks for its metrics and records |
 //! | [`record`], [`scrape`] | what the agent writes and serves, read by the lab's own readers |
 //! | [`cgroup`] | a CPU quota for the agent or its rivals |
-//! | [`server`] | listeners that count what their application accepts, or have a full accept queue |
+//! | [`server`] | listeners that count what their application accepts, or have a full accept queue; real nginx, DNS server, Prometheus |
+//! | [`world`] | ready-made topologies: equal-cost paths, a hop with a smaller MTU |
+//! | [`tool`] | where those real programs are |
 //! | [`clock`] | clocks and deadlines |
 //! | [`sys`] | the only unsafe code |
 //!
@@ -66,8 +68,10 @@ pub mod server;
     reason = "the lab's only module with unsafe code: what nix and socket2 have no safe call for"
 )]
 pub mod sys;
+pub mod tool;
 
 pub mod wire;
+pub mod world;
 
 pub use agent::Agent;
 pub use cgroup::Cgroup;

@@ -1,6 +1,6 @@
 //! [`Process`]: a program in a host, killed on drop, its output read by lines.
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, soon, wait_until};
 use crate::error::{Doing, LabError};
 use crate::lab::Core;
 use crate::sys;
@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus};
@@ -77,6 +78,31 @@ impl Process {
         kill(self.pid(), signal).doing(format!("send {signal} to `{}`", self.line))
     }
 
+    /// Stops all its threads as `SIGSTOP` does, and waits until they are. It goes on when the guard drops.
+    pub fn pause(&self) -> Result<Paused<'_>, LabError> {
+        let paused = Paused(self);
+        self.signal(Signal::SIGSTOP)?;
+        let is_stopped = |stat: &String| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"));
+        wait_until(soon(), &format!("`{}` to stop", self.line), || {
+            let doing = format!("read the state of `{}`", self.line);
+            let threads = fs::read_dir(format!("/proc/{}/task", self.id())).doing(doing.as_str())?;
+            let states = threads.map(|thread| fs::read_to_string(thread?.path().join("stat")));
+            let states: Vec<String> = states.collect::<Result<_, _>>().doing(doing)?;
+            Ok(states.iter().all(is_stopped).then_some(()))
+        })?;
+        Ok(paused)
+    }
+
+    /// Nothing, as long as the program has not ended.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] with all that it wrote, if it has.
+    pub fn must_run(&mut self) -> Result<(), LabError> {
+        let Some(status) = self.ended()? else { return Ok(()) };
+        let stderr = self.all_output(soon())?.join("\n");
+        Err(LabError::Command { command: self.line.clone(), status: status.to_string(), stderr })
+    }
+
     /// Waits until the program ends by itself.
     ///
     /// # Errors
@@ -124,6 +150,17 @@ impl Process {
 
     fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+/// Keeps a program stopped. Dropping it lets the program go on.
+#[derive(Debug)]
+pub struct Paused<'a>(&'a Process);
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        // Fails only for a process that has ended.
+        let _ = self.0.signal(Signal::SIGCONT);
     }
 }
 

@@ -1,12 +1,17 @@
-//! Real servers in a host: listeners that tell what their application saw.
+//! Real servers in a host: listeners that tell what their application saw, and whole programs.
+
+pub mod dns;
+pub mod nginx;
+pub mod prometheus;
 
 use crate::error::{Doing, LabError};
 use crate::host::Host;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 /// A TCP server that accepts each connection, counts it, and answers the first bytes it gets with a short HTTP
@@ -140,4 +145,12 @@ fn join(client: TcpStream, server: TcpStream) {
             let _ = to.shutdown(Shutdown::Write);
         });
     }
+}
+
+/// A new folder for a server's files in a host's own `/run`.
+fn folder(host: &Host, name: &str) -> Result<PathBuf, LabError> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let folder = PathBuf::from(format!("/run/{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    host.run(&format!("mkdir {}", folder.display()))?;
+    Ok(folder)
 }

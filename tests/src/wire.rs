@@ -133,6 +133,14 @@ impl Wire {
         self.probes.get(*self.by_key.get(&key)?)
     }
 
+    /// The lengths of the runs of losses among the probes that satisfy a condition, in the order of sending: the episodes
+    /// that a prober of these should have seen. A probe is lost that no answer came to within the timeout.
+    pub fn loss_runs(&self, timeout: Duration, of: impl Fn(&WireProbe) -> bool) -> Vec<usize> {
+        let probes: Vec<&WireProbe> = self.probes.iter().filter(|probe| of(probe)).collect();
+        let runs = probes.split(|probe| probe.is_answered_within(timeout));
+        runs.map(<[_]>::len).filter(|length| *length > 0).collect()
+    }
+
     fn send(&mut self, index: usize, key: ProbeKey, time_ns: i64) {
         if let Some(probe) = self.probes.get_mut(index) {
             probe.sent += 1;
@@ -200,6 +208,16 @@ mod tests {
         let [probe] = wire.probes() else { panic!("one probe") };
         assert_eq!(probe.rtt(), Some(Duration::from_nanos(250)));
         assert_eq!(probe.replies, 2);
+    }
+
+    #[test]
+    fn runs_of_losses_end_with_an_answer() {
+        let requests = (1..=9).map(|n| sent(i64::from(n) * 10, &echo(8, n, b"a")));
+        let replies = [1, 4, 5, 9].map(|n| came(200, &echo(0, n, b"a")));
+        let wire = Wire::new(&requests.chain(replies).collect::<Vec<_>>());
+        assert_eq!(wire.loss_runs(Duration::from_nanos(200), |_| true), [2, 3]);
+        assert_eq!(wire.loss_runs(Duration::from_nanos(159), |_| true), [4, 3], "the first two are too late");
+        assert_eq!(wire.loss_runs(Duration::ZERO, |_| false), [0; 0]);
     }
 
     #[test]

@@ -1,0 +1,29 @@
+//! Programs that the scripts in `tests/tools` make available, in the user's cache folder.
+
+use crate::error::LabError;
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// A server that `tests/tools/servers.sh` (`prometheus3`: `tests/tools/prometheus.sh`) makes available.
+///
+/// # Errors
+/// [`LabError::Missing`] if the script has not run. The lab fetches and builds nothing.
+pub fn server(name: &str) -> Result<PathBuf, LabError> {
+    find("servers", name, "make servers")
+}
+
+/// A program to compare with, one that `tests/tools/peers.sh` makes available.
+///
+/// # Errors
+/// [`LabError::Missing`] if the script has not run.
+pub fn peer(name: &str) -> Result<PathBuf, LabError> {
+    find("peers", name, "tests/tools/peers.sh")
+}
+
+fn find(family: &str, name: &str, command: &str) -> Result<PathBuf, LabError> {
+    let home = || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cache");
+    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+    let path = cache.join("podsonar").join(family).join("bin").join(name);
+    let hint = || format!("{name} is not at {}; run {command}", path.display());
+    if path.exists() { Ok(path) } else { Err(LabError::Missing { what: "a real program", hint: hint() }) }
+}
