@@ -3,15 +3,19 @@
 //! It wakes once a tick, by an absolute timer; never for a reply, since the kernel stamps those. A tick drains the
 //! sockets, reads the clocks, feeds the engine, sends what is due and hands the results to the [`Ledger`].
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use podsonar_core::engine::{Engine, Event, Poll, ProbeId, Transmit};
+use podsonar_core::engine::{
+    Connect, Connected, Engine, Event, PlannedQuestion, Poll, ProbeId, QuestionId, Transmit,
+};
 use podsonar_core::outcome::{SendError, StampSource, Unreachable};
-use podsonar_core::target::Planned;
+use podsonar_core::query::QueryResult;
+use podsonar_core::target::{Family, Planned};
 use podsonar_core::time::{Instant, WallTime};
 use podsonar_core::wire::answer::{self, Answer, Key};
 use podsonar_core::wire::{Channel, Reject, icmp};
@@ -32,6 +36,12 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often source addresses are looked up anew, so that packets follow changed routes.
 const REFRESH_ROUTES: Duration = Duration::from_mins(1);
 
+/// How often a fifth of the source ports is renewed: by chance some flows take a bad path, and not for ever.
+const RENEW_PORTS: Duration = Duration::from_hours(1);
+
+/// A renewed port's last SYN has its last answer by then: targets send a SYN-ACK again after one second.
+const RETIRE_PORTS: Duration = Duration::from_secs(5);
+
 /// How long a stopping driver waits for the probes in flight.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -40,6 +50,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 enum Command {
     /// Probe these from now on.
     Probe(Vec<Planned>),
+    /// Ask these from now on, at most so many exchanges a second.
+    Ask(Vec<PlannedQuestion>, f64),
+    /// Something on this host answers SYNs for everybody, or no longer.
+    Intercepted(bool),
     /// Send nothing more, wait for the probes in flight, end.
     Stop,
 }
@@ -56,6 +70,16 @@ impl Handle {
     /// Replaces what is probed.
     pub fn probe(&self, planned: Vec<Planned>) {
         self.tell(Command::Probe(planned));
+    }
+
+    /// Replaces what is asked of name servers, at most `max_qps` exchanges a second.
+    pub fn ask(&self, planned: Vec<PlannedQuestion>, max_qps: f64) {
+        self.tell(Command::Ask(planned, max_qps));
+    }
+
+    /// Something on this host answers SYNs for everybody, or no longer: then TCP is not measured.
+    pub fn intercepted(&self, intercepted: bool) {
+        self.tell(Command::Intercepted(intercepted));
     }
 
     /// Ends probing: nothing more is sent, the probes in flight get at most two seconds, all results reach the
@@ -96,12 +120,34 @@ where
     Ok(Handle { commands, waker, thread })
 }
 
+/// What others carry out for the driver: handshakes by the host's stack, and questions to name servers.
+pub trait Errands: fmt::Debug + Send {
+    /// Begins a handshake.
+    fn connect(&mut self, connect: Connect);
+
+    /// Asks a question.
+    fn ask(&mut self, id: QuestionId, question: &PlannedQuestion);
+
+    /// What has been done since it was last asked, if anything.
+    fn next_done(&mut self) -> Option<Done>;
+}
+
+/// An errand that has been carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// A handshake.
+    Connected(ProbeId, Connected),
+    /// A question.
+    Queried(QuestionId, QueryResult),
+}
+
 /// Engine, sockets and clocks, and the buffers between them.
 #[derive(Debug)]
 pub struct Driver<S, C> {
     engine: Engine,
     sockets: S,
     clocks: C,
+    errands: Box<dyn Errands>,
     ledger: Ledger,
     settings: Settings,
     lanes: Vec<Lane>,
@@ -109,6 +155,9 @@ pub struct Driver<S, C> {
     inbox: Vec<Inbound>,
     results: Vec<Result<(), SendError>>,
     routes_refreshed: Instant,
+    ports_renewed: Instant,
+    /// Ports that were replaced, until they are given back.
+    retiring: Vec<(Family, Vec<u16>)>,
 }
 
 /// What the driver must know to read packets.
@@ -118,8 +167,6 @@ pub struct Settings {
     pub channels: Vec<Channel>,
     /// The identifier of our echo requests.
     pub icmp_id: u16,
-    /// Payload of an echo request, in bytes.
-    pub size: usize,
 }
 
 /// One channel's packets on their way to the kernel, and how its last drain ended.
@@ -137,13 +184,20 @@ struct Lane {
 #[derive(Debug)]
 enum Inbound {
     Answer(IpAddr, Answer, Option<WallTime>),
-    Unreachable(IpAddr, Key, Unreachable),
+    Unreachable(IpAddr, Key, Unreachable, Option<u32>),
     Reject(Reject),
 }
 
 impl<S: Sockets, C: Clocks> Driver<S, C> {
     /// A driver without streams.
-    pub fn new(engine: Engine, sockets: S, clocks: C, ledger: Ledger, settings: Settings) -> Self {
+    pub fn new(
+        engine: Engine,
+        sockets: S,
+        clocks: C,
+        errands: Box<dyn Errands>,
+        ledger: Ledger,
+        settings: Settings,
+    ) -> Self {
         let lanes = settings
             .channels
             .iter()
@@ -157,8 +211,22 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             })
             .collect();
         let (stamps, inbox, results) = (Vec::new(), Vec::new(), Vec::new());
-        let routes_refreshed = engine.clock().mono;
-        Self { engine, sockets, clocks, ledger, settings, lanes, stamps, inbox, results, routes_refreshed }
+        let started = engine.clock().mono;
+        Self {
+            engine,
+            sockets,
+            clocks,
+            errands,
+            ledger,
+            settings,
+            lanes,
+            stamps,
+            inbox,
+            results,
+            routes_refreshed: started,
+            ports_renewed: started,
+            retiring: Vec::new(),
+        }
     }
 
     /// Replaces what is probed.
@@ -180,6 +248,10 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         loop {
             match inbox.try_recv() {
                 Ok(Command::Probe(planned)) => self.probe(&planned),
+                Ok(Command::Ask(planned, max_qps)) => {
+                    self.engine.set_questions(self.clocks.mono(), &planned, max_qps);
+                }
+                Ok(Command::Intercepted(intercepted)) => self.engine.set_intercepted(intercepted),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.wind_down(ticker),
                 Err(TryRecvError::Empty) => {}
             }
@@ -225,8 +297,16 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         for inbound in self.inbox.drain(..) {
             match inbound {
                 Inbound::Answer(from, answer, stamp) => self.engine.handle_answer(from, answer, stamp),
-                Inbound::Unreachable(to, key, reason) => self.engine.handle_unreachable(to, key, reason),
+                Inbound::Unreachable(to, key, reason, mtu) => {
+                    self.engine.handle_unreachable(to, key, reason, mtu);
+                }
                 Inbound::Reject(reject) => self.engine.handle_reject(reject),
+            }
+        }
+        while let Some(done) = self.errands.next_done() {
+            match done {
+                Done::Connected(probe, connected) => self.engine.handle_connected(probe, connected),
+                Done::Queried(question, result) => self.engine.handle_queried(question, result),
             }
         }
         for lane in &mut self.lanes {
@@ -246,17 +326,49 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             self.routes_refreshed = now;
             self.sockets.refresh_routes();
         }
+        self.renew_ports(now);
         loop {
             match self.engine.poll_transmit(now) {
                 Poll::Transmit(transmit) => self.push(&transmit),
                 Poll::Connect(connect) => {
-                    self.engine.handle_sent(connect.probe, (now, now), Err(SendError::NoSocket));
+                    let now = self.clocks.mono();
+                    self.engine.handle_sent(connect.probe, (now, now), Ok(()));
+                    self.errands.connect(connect);
+                }
+                Poll::Query(id) => {
+                    if let Some(question) = self.engine.question(id) {
+                        self.errands.ask(id, question);
+                    }
+                }
+                Poll::RouteMtu(stream, to) => {
+                    let mtu = self.sockets.route_mtu(to);
+                    self.engine.handle_route_mtu(stream, mtu);
                 }
                 Poll::Settle => self.flush(),
                 Poll::Idle => break,
             }
         }
         self.flush();
+    }
+
+    /// Replaces a fifth of the source ports of each family from time to time; never because of a loss.
+    fn renew_ports(&mut self, now: Instant) {
+        if now.since(self.ports_renewed) >= RENEW_PORTS {
+            self.ports_renewed = now;
+            for family in Family::ALL {
+                let count = self.engine.source_ports(family).len().div_ceil(5);
+                // Without new ports the old ones stay.
+                let replaced = self.sockets.renew_ports(family, count).unwrap_or_default();
+                for (old, new) in &replaced {
+                    self.engine.replace_source_port(family, *old, *new);
+                }
+                self.retiring.push((family, replaced.into_iter().map(|(old, _)| old).collect()));
+            }
+        } else if !self.retiring.is_empty() && now.since(self.ports_renewed) >= RETIRE_PORTS {
+            for (family, ports) in self.retiring.drain(..) {
+                self.sockets.retire_ports(family, &ports);
+            }
+        }
     }
 
     fn push(&mut self, transmit: &Transmit) {
@@ -297,6 +409,13 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Event::Removed(stream) => self.ledger.removed(stream, clock.mono),
                 Event::Outcome(outcome) => self.ledger.outcome(&outcome, &clock),
                 Event::Stray(stream, stray) => self.ledger.stray(stream, stray),
+                Event::Boost(stream, boost, result) => self.ledger.boost(stream, boost, result),
+                Event::Flow { stream, source_port, dead } => {
+                    self.ledger.flow(stream, source_port, dead, &mut self.sockets);
+                }
+                Event::Large(stream, result) => self.ledger.large(stream, result),
+                Event::PathMtu(stream, finding) => self.ledger.path_mtu(stream, finding),
+                Event::Query(question, result) => self.ledger.query(&question, result),
             }
         }
         let mut drops = [0; Channel::ALL.len()];
@@ -326,8 +445,8 @@ fn drain(
     inbox: &mut Vec<Inbound>,
 ) -> bool {
     let drained = sockets.receive(channel, &mut |received| match received {
-        Received::Packet { from, bytes, stamp } => {
-            let decoded = answer::decode(channel, settings.icmp_id, bytes);
+        Received::Packet { from, framing, bytes, stamp } => {
+            let decoded = answer::decode(channel, framing, settings.icmp_id, bytes);
             inbox.push(decoded.map_or_else(Inbound::Reject, |answer| Inbound::Answer(from, answer, stamp)));
         }
         Received::Transmitted { frame, stamp, source } => {
@@ -335,10 +454,12 @@ fn drain(
                 stamps.push((key, stamp, source));
             }
         }
-        Received::Error { to, quote, kind, code } => {
+        Received::Error { to, quote, kind, code, mtu } => {
             if let Some(reason) = icmp::unreachable(channel.family, kind, code) {
                 let decoded = answer::decode_quote(channel, settings.icmp_id, quote);
-                inbox.push(decoded.map_or_else(Inbound::Reject, |key| Inbound::Unreachable(to, key, reason)));
+                let inbound =
+                    decoded.map_or_else(Inbound::Reject, |key| Inbound::Unreachable(to, key, reason, mtu));
+                inbox.push(inbound);
             }
         }
     });

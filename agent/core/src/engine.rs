@@ -235,6 +235,11 @@ impl Engine {
         self.inflight.flying()
     }
 
+    /// The source ports of a family's SYNs.
+    pub fn source_ports(&self, family: Family) -> &[u16] {
+        self.identity.source_ports(family)
+    }
+
     /// Probes that the schedule asks for, per second.
     pub fn probes_per_second(&self) -> f64 {
         self.pace.rate()

@@ -76,6 +76,11 @@ pub trait Sockets {
     /// more, at least 2 s after the last SYN (targets send their SYN-ACK again after one).
     fn retire_ports(&mut self, _family: Family, _ports: &[u16]) {}
 
+    /// The MTU of the route to `to` in bytes, as it was configured; `None` without a route.
+    fn route_mtu(&mut self, _to: IpAddr) -> Option<u32> {
+        None
+    }
+
     /// The address from which packets to `to` leave now, if there is a route. It costs a few system calls.
     fn source_of(&mut self, _to: IpAddr) -> Option<IpAddr> {
         None

@@ -12,7 +12,7 @@ use crate::outbox::Outbox;
 use crate::ports::ReservedPorts;
 use crate::settings::{Mode, OpenError, Settings};
 use crate::socket::{Kind, ProbeSocket};
-use crate::{Batch, Drained, Received, Sockets, routes};
+use crate::{Batch, Drained, Received, Sockets, mtu, routes};
 
 /// The longest IPv4 header.
 const IP_HEADER: usize = 60;
@@ -235,6 +235,10 @@ impl Sockets for ProbeSockets {
         self.ports_mut(family).retire(ports);
         // A filter that still passes them harms nothing: what comes there matches no probe.
         let _ = self.listen_to_ports(family);
+    }
+
+    fn route_mtu(&mut self, to: IpAddr) -> Option<u32> {
+        mtu::route_mtu(to).ok()
     }
 
     fn source_of(&mut self, to: IpAddr) -> Option<IpAddr> {
