@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cli;
+mod dns;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
