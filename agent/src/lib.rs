@@ -9,6 +9,7 @@ pub mod http;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
+pub mod probe;
 pub mod record;
 pub mod reload;
 pub mod run;

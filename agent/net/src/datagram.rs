@@ -58,7 +58,7 @@ impl Datagrams {
     pub fn send(&self, to: SocketAddr, bytes: &[u8], room: usize) -> Result<Datagram, SendError> {
         let socket = open(to).map_err(|error| send_error(&error))?;
         socket.send_to(bytes, &to.into()).map_err(|error| send_error(&error))?;
-        Ok(Datagram { socket, to, inbox: Inbox::new(room), transmitted: None })
+        Ok(Datagram { socket, to, inbox: Inbox::new(room), transmitted: None, unreachable: None })
     }
 }
 
@@ -77,6 +77,7 @@ pub struct Datagram {
     to: SocketAddr,
     inbox: Inbox,
     transmitted: Option<(WallTime, StampSource)>,
+    unreachable: Option<(u8, u8)>,
 }
 
 /// What came back for a [`Datagram`].
@@ -113,23 +114,30 @@ impl Datagram {
                 Err(_) => {}
             }
         }
-        let (kind, code) = self.read_errors()?;
+        self.read_errors();
+        let (kind, code) = self.unreachable.take()?;
         Some(Arrival::Unreachable { kind, code })
+    }
+
+    /// Whether an ICMP error about it has been heard, which [`receive`](Self::receive) will tell.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.is_some()
     }
 
     /// When it left by the kernel's best stamp, if there is one yet. Reads the error queue if a better one may wait.
     pub fn transmitted(&mut self) -> Option<(WallTime, StampSource)> {
         if self.transmitted.is_none_or(|(_, source)| source != StampSource::Software) {
-            // ICMP errors are lost on somebody who asks this: he has an answer, or has not waited yet.
             self.read_errors();
         }
         self.transmitted
     }
 
-    /// Reads the error queue up to the first ICMP error about our question, and notes the transmit stamps.
-    fn read_errors(&mut self) -> Option<(u8, u8)> {
+    /// Reads the error queue, and notes transmit stamps and the first ICMP error about our question.
+    fn read_errors(&mut self) {
         for _ in 0..MAX_ENTRIES {
-            self.inbox.fill(&self.socket, libc::MSG_ERRQUEUE).ok()?;
+            if self.inbox.fill(&self.socket, libc::MSG_ERRQUEUE).is_err() {
+                return;
+            }
             let (control, about) = self.inbox.beside();
             let Some(error) = control.error else { continue };
             match (error.origin, error.info) {
@@ -142,12 +150,11 @@ impl Datagram {
                 (libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6, _)
                     if about.is_some_and(|about| same(about, self.to)) =>
                 {
-                    return Some((error.kind, error.code));
+                    self.unreachable.get_or_insert((error.kind, error.code));
                 }
                 _ => {}
             }
         }
-        None
     }
 }
 

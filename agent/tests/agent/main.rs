@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cli;
+mod dns;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
