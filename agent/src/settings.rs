@@ -109,15 +109,15 @@ impl Read {
     /// # Errors
     /// All problems at once.
     pub fn resolve(&self) -> Result<Configuration, Vec<Problem>> {
-        match self.written.resolve(&self.host) {
-            Ok(configuration) if self.problems.is_empty() => Ok(configuration),
-            Ok(_) => Err(self.problems.clone()),
-            Err(found) => {
-                // Nothing to probe is no news if something could not be read.
-                let news = found.into_iter().filter(|each| self.problems.is_empty() || each.at.is_some());
-                Err(self.problems.iter().cloned().chain(news).collect())
-            }
+        let resolved = self.written.resolve(&self.host);
+        if self.problems.is_empty() {
+            return resolved;
         }
+        // Nothing to probe is no news if something could not be read.
+        let news = resolved.err().into_iter().flatten().filter(|problem| problem.at.is_some());
+        let mut problems: Vec<_> = self.problems.iter().cloned().chain(news).collect();
+        Problem::in_order(&mut problems);
+        Err(problems)
     }
 }
 

@@ -25,7 +25,7 @@ fn no_targets_is_an_error_with_an_example() {
 
 #[test]
 fn all_problems_are_told_at_once() {
-    let file = scratch("targets", "# ours\n10.0.0.1\n\n10.0.0.1:99999 # typo\nexample.org\n");
+    let file = scratch("targets", "# ours\n10.0.0.1\n\n10.0.0.1:99999 # typo\n-example.org\n");
     let name = file.display();
     refused(
         &[
@@ -47,14 +47,15 @@ fn all_problems_are_told_at_once() {
         ],
         &format!(
             "error: --target: `0.0.0.0` is the unspecified address, which no host has: write the host's own address\n\
-             error: {name}:4: `10.0.0.1:99999` has no usable port: write a number from 1 to 65535 after the address\n\
-             error: {name}:5: `example.org` is a host name, which this version does not resolve: write its address\n\
-             error: --size 1: must be a whole number from 56 to 65507\n\
-             error: --interval 100ms: must be at least 250ms for tcp, at most 4 SYN/s to a target; raise it, or use \
-             --protocols icmp\n\
+             error: --interval 100ms: must be at least 250ms for tcp and connect, at most 4 SYN/s to a target; raise \
+             it, or use the protocol icmp\n\
              error: --timeout 1s: must be below 950ms for tcp, because targets send a SYN-ACK again after 1 s; use \
-             the default 800ms, or --protocols icmp\n\
-             error: --listen 9988: not an address and port; write for example 127.0.0.1:19988 or [::]:19988\n"
+             the default 800ms, or the protocols icmp and connect\n\
+             error: --listen 9988: not an address and port; write for example 127.0.0.1:19988 or [::]:19988\n\
+             error: --size 1: must be a whole number from 56 to 65507\n\
+             error: {name}:4: `10.0.0.1:99999` has no usable port: write a number from 1 to 65535 after the address\n\
+             error: {name}:5: `-example.org` is not a name: 1 to 63 letters, digits, `-` or `_` between two dots, no \
+             `-` at their ends, 253 in all\n"
         ),
     );
     fs::remove_file(file).unwrap();
@@ -83,7 +84,7 @@ fn an_unknown_log_level_is_refused() {
     let output = program(&["run", "--target", "127.0.0.1"]).env("PODSONAR_LOG", "loud").output().unwrap();
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "error: PODSONAR_LOG=loud: not a level; use error, warn, info, debug or trace\n"
+        "error: PODSONAR_LOG=loud: must be one of error, warn, info, debug, trace\n"
     );
     assert_eq!(output.status.code(), Some(2));
 }

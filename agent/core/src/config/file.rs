@@ -240,7 +240,9 @@ fn example_of(setting: &'static Setting) -> &'static str {
 /// The known setting or section that an unknown one is most like: by its last word, first in the same section.
 fn nearest(unknown: &str) -> Option<String> {
     let (section, word) = unknown.rsplit_once('.').unwrap_or(("", unknown));
-    let known: Vec<&'static str> = setting::ALL.iter().map(|setting| setting.key).collect();
+    let keys = setting::ALL.iter().map(|setting| setting.key);
+    let sections = keys.clone().filter_map(|key| key.rsplit_once('.').map(|(section, _)| section));
+    let known: Vec<&'static str> = keys.chain(sections).collect();
     let mut here: Vec<&str> = known
         .iter()
         .filter_map(|key| {
@@ -257,10 +259,15 @@ fn nearest(unknown: &str) -> Option<String> {
     known.into_iter().find(|key| last(key) == near).map(Into::into)
 }
 
-/// The word that differs in few letters, where `-` and `_` are alike.
-fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The word that differs in few letters, where `-` and `_` are alike, or of which this is the beginning.
+fn closest<'a>(word: &str, mut known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let word = word.replace('-', "_").to_ascii_lowercase();
+    if word.len() > 2
+        && let Some(longer) = known.clone().find(|known| known.starts_with(&word))
+    {
+        return Some(longer);
+    }
     let distance = |known: &&str| strsim::damerau_levenshtein(&word, known);
-    let near = known.min_by_key(distance)?;
+    let near = known.by_ref().min_by_key(distance)?;
     (distance(&near) <= word.len().min(near.len()) / 3).then_some(near)
 }

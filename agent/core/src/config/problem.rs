@@ -1,5 +1,6 @@
 //! What can be wrong with what was written: one thing each, with its place and its fix.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::origin::{At, Origin};
 use super::target::TargetProblem;
 
 /// One thing that is wrong. Its text names the place and the fix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     /// Where; `None` where nothing is what is wrong.
     pub at: Option<At>,
@@ -23,9 +24,12 @@ impl Problem {
         Self { at: Some(at), text: text.map(Into::into), fault }
     }
 
-    /// In which order people read them: flags, environment, then files by line.
-    pub(super) fn order(&self) -> Option<Origin> {
-        self.at.as_ref().map(|at| at.origin.clone()).filter(|origin| !matches!(origin, Origin::Flag(_)))
+    /// Puts them into the order in which people read them: flags, environment, then files by line; each once.
+    pub fn in_order(problems: &mut Vec<Self>) {
+        let origin = |problem: &Self| problem.at.as_ref().map(|at| at.origin.clone());
+        problems.sort_by_key(|problem| origin(problem).filter(|origin| !matches!(origin, Origin::Flag(_))));
+        let mut told = HashSet::new();
+        problems.retain(|problem| told.insert(problem.to_string()));
     }
 }
 
@@ -45,7 +49,7 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// What is wrong, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message beside each says what it is")]
 pub enum Fault {
     #[error("nothing to probe: name a target, for example --target 192.0.2.1 or --target 192.0.2.1:443")]
@@ -124,6 +128,8 @@ pub enum Fault {
     NotAddress,
     #[error("not a domain; write for example svc.cluster.local")]
     NotDomain,
+    #[error("must have an entry; without the line it is the default")]
+    EmptyList,
     #[error("must have at most {0} entries")]
     TooMany(usize),
     #[error("must have 1 to 30 bounds")]
@@ -131,9 +137,10 @@ pub enum Fault {
     #[error("not a bound; write a positive number such as 0.005 or 2.5")]
     NotBound,
     #[error(
-        "a bound must not be a whole number, since le=\"1\" and le=\"1.0\" differ; write for example {0}.5"
+        "a bound must not be a whole number, since le=\"1\" and le=\"1.0\" differ; write for example {}",
+        .0 + 0.5
     )]
-    WholeBound(String),
+    WholeBound(f64),
     #[error("bounds must ascend: it follows {0}")]
     BoundOrder(String),
 
@@ -150,9 +157,9 @@ pub enum Fault {
     #[error("the targets need {0} probes per second; set {0} or more, or raise the interval")]
     MaxPps(u64),
     #[error(
-        "{names} names need {needed} queries per second (A and AAAA, {servers} name servers, up to {tried} names \
-         tried for each, every {}); set {needed} or more, or raise dns.interval",
+        "the names need {needed} queries per second (names with each search domain: {tried}, record types: 2, \
+         name servers: {servers}, every {}); set {needed} or more, or raise dns.interval",
         duration::text(*interval)
     )]
-    MaxQps { needed: String, names: usize, servers: usize, tried: usize, interval: Duration },
+    MaxQps { needed: String, tried: usize, servers: usize, interval: Duration },
 }

@@ -1,6 +1,5 @@
 //! From text to meaning, setting by setting. What is wrong is noted, and the rest is still looked at.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,9 +42,7 @@ impl Written {
         match (agent, probing) {
             (Some(agent), Some(probing)) if problems.is_empty() => Ok(Configuration { agent, probing }),
             _ => {
-                problems.sort_by_key(Problem::order);
-                let mut told = HashSet::new();
-                problems.retain(|problem| told.insert(problem.to_string()));
+                Problem::in_order(&mut problems);
                 Err(problems)
             }
         }
@@ -196,9 +193,8 @@ impl Resolving<'_> {
         {
             let fault = Fault::MaxQps {
                 needed: needed.to_string(),
-                names: dns.names.len(),
+                tried: candidates,
                 servers: dns.servers.len(),
-                tried: dns.names.iter().map(|each| tried(&each.name)).max().unwrap_or(0),
                 interval: dns.interval,
             };
             self.note(at, Some(&text), fault);
@@ -224,7 +220,7 @@ impl Resolving<'_> {
             let bound = number(text).filter(|bound| *bound > 0.0);
             let fault = match (bound, bounds.last()) {
                 (None, _) => Fault::NotBound,
-                (Some(bound), _) if bound.fract() == 0.0 => Fault::WholeBound(text.clone()),
+                (Some(bound), _) if bound.fract() == 0.0 => Fault::WholeBound(bound),
                 (Some(bound), Some(before)) if bound <= *before => Fault::BoundOrder(last.to_owned()),
                 (Some(bound), _) => {
                     bounds.push(bound);
@@ -246,6 +242,9 @@ impl Resolving<'_> {
         fault: &Fault,
     ) -> Option<Option<Vec<T>>> {
         let given = self.written.values.get(setting.key)?;
+        if given.items.is_empty() && setting.kind == Kind::Servers {
+            self.note(At::new(setting.key, given.origin.clone()), None, Fault::EmptyList);
+        }
         if given.items.len() > most {
             self.note(At::new(setting.key, given.origin.clone()), None, Fault::TooMany(most));
         }
@@ -352,6 +351,10 @@ impl Resolving<'_> {
 
     pub(super) fn default_protocols(&mut self) -> Option<Vec<Protocol>> {
         let given = self.given(&setting::PROTOCOLS)?;
+        if given.items.is_empty() {
+            self.note(At::new(setting::PROTOCOLS.key, given.origin.clone()), None, Fault::EmptyList);
+            return None;
+        }
         self.protocols(setting::PROTOCOLS.key, &given)
     }
 }

@@ -101,7 +101,9 @@ fn split(text: &str) -> Result<(Whom<'_>, Option<&str>), TargetProblem> {
     };
     match host.parse::<Ipv4Addr>() {
         Ok(address) => Ok((Whom::Address(address.into()), port)),
-        Err(_) if looks_like_name(host) => Ok((Whom::Name(host), port)),
+        Err(_) if looks_like_name(host) && !port.is_some_and(|port| port.contains([':', '/'])) => {
+            Ok((Whom::Name(host), port))
+        }
         Err(_) => Err(not_a_target(text)),
     }
 }

@@ -91,16 +91,20 @@ impl<'a> Resolving<'a> {
                 return None;
             }
         };
+        if matches!(whom, Whom::Address(_)) {
+            let text = || written.text.clone();
+            let fault = match (named, written.expect.is_empty()) {
+                (true, _) => Some(Fault::NotName(text())),
+                (false, false) => Some(Fault::ExpectOfAddress(text())),
+                (false, true) => None,
+            };
+            if let Some(fault) = fault {
+                self.note(written.at.clone(), None, fault);
+                return None;
+            }
+        }
         let plan = self.plan(written, &whom, port, common)?;
         match whom {
-            Whom::Address(_) if named => {
-                self.note(written.at.clone(), None, Fault::NotName(written.text.clone()));
-                None
-            }
-            Whom::Address(_) if !written.expect.is_empty() => {
-                self.note(written.at.clone(), None, Fault::ExpectOfAddress(written.text.clone()));
-                None
-            }
             Whom::Address(address) => {
                 let (interval, timeout) = (plan.interval?.value, plan.timeout?.value);
                 if seen.fixed.insert((address, port)) {
