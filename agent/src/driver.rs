@@ -4,6 +4,7 @@
 //! sockets, reads the clocks, feeds the engine, sends what is due and hands the results to the [`Ledger`].
 
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
@@ -109,6 +110,16 @@ pub struct Driver<S, C> {
     inbox: Vec<Inbound>,
     results: Vec<Result<(), SendError>>,
     routes_refreshed: Instant,
+    rest: Rest,
+}
+
+/// How long the driver slept between two ticks, and how long it meant to.
+#[derive(Debug, Default)]
+struct Rest {
+    /// When the last tick began.
+    woken: Option<Instant>,
+    planned: Duration,
+    overslept: Duration,
 }
 
 /// What the driver must know to read packets.
@@ -141,6 +152,17 @@ enum Inbound {
     Reject(Reject),
 }
 
+impl Rest {
+    /// A tick begins: all time since the last one that was not meant for sleep was slept too long, or was spent in
+    /// that tick, which a quota or a signal stops as well.
+    fn end(&mut self, now: Instant) {
+        let meant = mem::take(&mut self.planned);
+        if let Some(woken) = self.woken.replace(now) {
+            self.overslept = now.since(woken).saturating_sub(meant);
+        }
+    }
+}
+
 impl<S: Sockets, C: Clocks> Driver<S, C> {
     /// A driver without streams.
     pub fn new(engine: Engine, sockets: S, clocks: C, ledger: Ledger, settings: Settings) -> Self {
@@ -157,8 +179,20 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             })
             .collect();
         let (stamps, inbox, results) = (Vec::new(), Vec::new(), Vec::new());
-        let routes_refreshed = engine.clock().mono;
-        Self { engine, sockets, clocks, ledger, settings, lanes, stamps, inbox, results, routes_refreshed }
+        let (routes_refreshed, rest) = (engine.clock().mono, Rest::default());
+        Self {
+            engine,
+            sockets,
+            clocks,
+            ledger,
+            settings,
+            lanes,
+            stamps,
+            inbox,
+            results,
+            routes_refreshed,
+            rest,
+        }
     }
 
     /// Replaces what is probed.
@@ -204,8 +238,11 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
     }
 
     fn sleep(&mut self, ticker: &Ticker, next: Option<Instant>) -> io::Result<()> {
-        let latest = self.clocks.mono() + HEARTBEAT;
-        ticker.wait_until(Some(next.map_or(latest, |next| next.min(latest))))?;
+        let now = self.clocks.mono();
+        let latest = now + HEARTBEAT;
+        let until = next.map_or(latest, |next| next.min(latest));
+        self.rest.planned = until.since(now);
+        ticker.wait_until(Some(until))?;
         Ok(())
     }
 
@@ -213,6 +250,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
     /// packets waited must be known before their stamps are believed.
     fn receive(&mut self) {
         let drain_began = self.clocks.mono();
+        self.rest.end(drain_began);
         for lane in &mut self.lanes {
             lane.emptied =
                 drain(&mut self.sockets, lane.channel, &self.settings, &mut self.stamps, &mut self.inbox);
@@ -308,6 +346,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         self.ledger.tick(&TickReport {
             now: clock.mono,
             lag: self.engine.take_lag(),
+            overslept: mem::take(&mut self.rest.overslept),
             in_flight: self.engine.in_flight(),
             probes_per_second: self.engine.probes_per_second(),
             drops,

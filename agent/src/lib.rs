@@ -12,3 +12,4 @@ pub mod metrics;
 pub mod record;
 pub mod run;
 pub mod settings;
+pub mod throttle;

@@ -26,6 +26,7 @@ use crate::ledger::{Ledger, RETAIN};
 use crate::metrics::state::{Facts, Metrics};
 use crate::record;
 use crate::settings::Settings;
+use crate::throttle;
 
 /// Source ports for SYNs in each family: one flow each.
 const FLOWS: u16 = 32;
@@ -177,6 +178,8 @@ impl Agent {
             size: probing.size,
             max_pps: probing.max_pps,
         };
+        // It ends with the runtime.
+        tokio::spawn(throttle::watch(Arc::clone(&metrics)));
         let driver = driver::spawn(Driver::new(
             Engine::new(identity, clock),
             sockets,
