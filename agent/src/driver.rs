@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
@@ -158,6 +159,16 @@ pub struct Driver<S, C> {
     ports_renewed: Instant,
     /// Ports that were replaced, until they are given back.
     retiring: Vec<(Family, Vec<u16>)>,
+    rest: Rest,
+}
+
+/// How long the driver slept between two ticks, and how long it meant to.
+#[derive(Debug, Default)]
+struct Rest {
+    /// When the last tick began.
+    woken: Option<Instant>,
+    planned: Duration,
+    overslept: Duration,
 }
 
 /// What the driver must know to read packets.
@@ -186,6 +197,17 @@ enum Inbound {
     Answer(IpAddr, Answer, Option<WallTime>),
     Unreachable(IpAddr, Key, Unreachable, Option<u32>),
     Reject(Reject),
+}
+
+impl Rest {
+    /// A tick begins: all time since the last one that was not meant for sleep was slept too long, or was spent in
+    /// that tick, which a quota or a signal stops as well.
+    fn end(&mut self, now: Instant) {
+        let meant = mem::take(&mut self.planned);
+        if let Some(woken) = self.woken.replace(now) {
+            self.overslept = now.since(woken).saturating_sub(meant);
+        }
+    }
 }
 
 impl<S: Sockets, C: Clocks> Driver<S, C> {
@@ -226,6 +248,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             routes_refreshed: started,
             ports_renewed: started,
             retiring: Vec::new(),
+            rest: Rest::default(),
         }
     }
 
@@ -276,8 +299,11 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
     }
 
     fn sleep(&mut self, ticker: &Ticker, next: Option<Instant>) -> io::Result<()> {
-        let latest = self.clocks.mono() + HEARTBEAT;
-        ticker.wait_until(Some(next.map_or(latest, |next| next.min(latest))))?;
+        let now = self.clocks.mono();
+        let latest = now + HEARTBEAT;
+        let until = next.map_or(latest, |next| next.min(latest));
+        self.rest.planned = until.since(now);
+        ticker.wait_until(Some(until))?;
         Ok(())
     }
 
@@ -285,6 +311,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
     /// packets waited must be known before their stamps are believed.
     fn receive(&mut self) {
         let drain_began = self.clocks.mono();
+        self.rest.end(drain_began);
         for lane in &mut self.lanes {
             lane.emptied =
                 drain(&mut self.sockets, lane.channel, &self.settings, &mut self.stamps, &mut self.inbox);
@@ -427,6 +454,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         self.ledger.tick(&TickReport {
             now: clock.mono,
             lag: self.engine.take_lag(),
+            overslept: mem::take(&mut self.rest.overslept),
             in_flight: self.engine.in_flight(),
             probes_per_second: self.engine.probes_per_second(),
             drops,

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use podsonar_core::health::{Health, Signs};
 use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
+use podsonar_core::shape::Shape;
 use podsonar_core::target::{Planned, Protocol, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::{Channel, Reject};
@@ -26,6 +28,8 @@ pub struct TickReport {
     pub now: Instant,
     /// How late the latest probe of this tick was; `None` if nothing was due.
     pub lag: Option<Duration>,
+    /// Time since the last tick that the driver did not mean to sleep.
+    pub overslept: Duration,
     /// Probes sent and without result.
     pub in_flight: usize,
     /// Probes that fall due each second.
@@ -46,15 +50,19 @@ pub struct Ledger {
     retain: Duration,
     now: Instant,
     next_expiry: Instant,
-    live: HashMap<StreamId, Entry>,
+    health: Health,
+    /// The streams by [`StreamId::slot`].
+    live: Vec<Option<Entry>>,
     targets: HashMap<Arc<Target>, Paths>,
 }
 
 /// A stream that is probed.
 #[derive(Debug)]
 struct Entry {
+    id: StreamId,
     path: Arc<Path>,
     interval: Duration,
+    shape: Shape,
 }
 
 /// A target's paths by protocol.
@@ -83,8 +91,14 @@ impl Ledger {
     /// A ledger without streams, at the time of `now`. Series of a removed stream stay for `retain`: a counter that
     /// vanishes between two scrapes loses its last step.
     pub fn new(metrics: Arc<Metrics>, recorder: Option<Recorder>, retain: Duration, now: Instant) -> Self {
-        let (live, targets) = (HashMap::new(), HashMap::new());
-        Self { metrics, recorder, retain, now, next_expiry: now + EXPIRE_EVERY, live, targets }
+        let (live, targets) = (Vec::new(), HashMap::new());
+        let (health, next_expiry) = (Health::new(now), now + EXPIRE_EVERY);
+        Self { metrics, recorder, retain, now, next_expiry, health, live, targets }
+    }
+
+    /// The agent's own health as of the last tick: whether it may name culprits, and what is wrong with it.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// A stream is probed from now on: its series appear, or go on if it was here lately.
@@ -104,21 +118,33 @@ impl Ledger {
             Use { path, streams: 0, unused_since: self.now }
         });
         used.streams += 1;
-        let entry = Entry { path: Arc::clone(&used.path), interval: planned.interval };
+        let path = Arc::clone(&used.path);
+        let entry = Entry { id, path, interval: planned.interval, shape: Shape::default() };
         if let Some(group) = self.metrics.group(stream) {
             group.mark_used();
         }
-        self.live.insert(id, entry);
+        if self.live.len() <= id.slot() {
+            self.live.resize_with(id.slot() + 1, || None);
+        }
+        if let Some(place) = self.live.get_mut(id.slot()) {
+            *place = Some(entry);
+        }
     }
 
     /// A stream is no longer probed. Its series stay for the retain period.
     pub fn removed(&mut self, id: StreamId, now: Instant) {
-        let Some(entry) = self.live.remove(&id) else { return };
+        let place = self.live.get_mut(id.slot());
+        let Some(entry) = place.and_then(|place| place.take_if(|entry| entry.id == id)) else { return };
         let stream = &entry.path.stream;
         let Some(paths) = self.targets.get_mut(&stream.target) else { return };
         if let Some(Some(used)) = paths.of(stream.protocol) {
             used.streams = used.streams.saturating_sub(1);
             used.unused_since = now;
+            if used.streams == 0
+                && let Some(shape) = &used.path.shape
+            {
+                shape.leave();
+            }
         }
         if paths.are_unused()
             && let Some(count) = self.metrics.targets.get(stream.target.kind as usize)
@@ -129,8 +155,9 @@ impl Ledger {
 
     /// A probe that fell due has its result; `clock` tells where its times lie on the wall clock.
     pub fn outcome(&mut self, outcome: &Outcome, clock: &ClockReading) {
-        let Some(entry) = self.live.get(&outcome.stream) else { return };
+        let Some(entry) = find(&mut self.live, outcome.stream) else { return };
         let stream = &entry.path.stream;
+        self.health.note(stream.target.kind, outcome);
         match verdict(outcome.result) {
             Ok(answer) => {
                 let observed = match outcome.result.rtt() {
@@ -138,6 +165,9 @@ impl Ledger {
                     Some(Rtt::Estimated(_) | Rtt::Unmeasured) | None => None,
                 };
                 entry.path.count(answer, observed);
+                if let (Some(shape), Some(rtt)) = (&entry.path.shape, observed) {
+                    shape.note_rtt(rtt, clock.mono);
+                }
             }
             Err(reason) => {
                 if let Some(group) = self.metrics.group(stream)
@@ -147,8 +177,12 @@ impl Ledger {
                 }
             }
         }
+        if entry.path.shape.is_some() {
+            let mut tell = |finding| self.metrics.count_finding(&entry.path, finding);
+            entry.shape.note(outcome, clock.mono, &mut tell);
+        }
         if let (Some(sent), Some(channel)) = (&outcome.sent, stream.channel()) {
-            self.count_stamps(channel, sent);
+            count_stamps(&self.metrics, channel, sent);
         }
         if let Some(recorder) = &self.recorder {
             recorder.record(stream, entry.interval, outcome, clock);
@@ -157,7 +191,7 @@ impl Ledger {
 
     /// An answer came that is no result.
     pub fn stray(&mut self, stream: StreamId, stray: Stray) {
-        let Some(entry) = self.live.get(&stream) else { return };
+        let Some(entry) = find(&mut self.live, stream) else { return };
         let stream = &entry.path.stream;
         let Some(group) = self.metrics.group(stream) else { return };
         match stray {
@@ -191,6 +225,14 @@ impl Ledger {
         for (count, total) in metrics.rejects.iter().zip(report.rejects) {
             raise(count, total);
         }
+        self.health.tick(&Signs {
+            now: report.now,
+            overslept: report.overslept,
+            drops: report.drops.iter().sum(),
+            clock_jumps: report.clock_jumps,
+            throttling: metrics.throttling(),
+        });
+        metrics.health.show(&self.health);
         if report.now >= self.next_expiry {
             self.next_expiry = report.now + EXPIRE_EVERY;
             self.expire();
@@ -215,16 +257,21 @@ impl Ledger {
             self.metrics.drop_retired_paths();
         }
     }
+}
 
-    fn count_stamps(&self, channel: Channel, sent: &Sent) {
-        let Some(stamps) = self.metrics.stamps.get(channel.index()) else { return };
-        let place = |source: StampSource| StampSource::ALL.iter().position(|each| *each == source);
-        if let Some(count) = place(sent.tx).and_then(|place| stamps.tx.get(place)) {
-            count.inc();
-        }
-        if let Some(count) = sent.rx.and_then(place).and_then(|place| stamps.rx.get(place)) {
-            count.inc();
-        }
+/// The stream's entry, unless it was removed.
+fn find(live: &mut [Option<Entry>], id: StreamId) -> Option<&mut Entry> {
+    live.get_mut(id.slot())?.as_mut().filter(|entry| entry.id == id)
+}
+
+fn count_stamps(metrics: &Metrics, channel: Channel, sent: &Sent) {
+    let Some(stamps) = metrics.stamps.get(channel.index()) else { return };
+    let place = |source: StampSource| StampSource::ALL.iter().position(|each| *each == source);
+    if let Some(count) = place(sent.tx).and_then(|place| stamps.tx.get(place)) {
+        count.inc();
+    }
+    if let Some(count) = sent.rx.and_then(place).and_then(|place| stamps.rx.get(place)) {
+        count.inc();
     }
 }
 

@@ -14,3 +14,4 @@ pub mod record;
 pub mod reload;
 pub mod run;
 pub mod settings;
+pub mod throttle;

@@ -3,9 +3,11 @@
 
 pub mod accept;
 mod encode;
+mod health;
 mod process;
 mod reload;
 pub mod scrape;
+mod shape;
 pub mod state;
 mod table;
 
@@ -21,6 +23,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use self::encode::{Label, sample};
 use self::state::{Answer, Group, Metrics, Path, VoidReason};
 
+pub use self::shape::{BURST_BOUNDS, RATIO_BOUNDS};
 pub use self::table::readme_table;
 
 /// Bounds of native buckets grow by no more than this factor, so schema 3.
@@ -129,6 +132,35 @@ pub static ALL: &[Metric] = &[
         samples: Samples::Agent(duplicate_replies),
     },
     Metric {
+        name: "podsonar_loss_episodes_total",
+        kind: MetricType::Counter,
+        labels: PATH,
+        help: "Runs of losses (lost or unreachable), counted at their start. A probe that says nothing ends no run.",
+        samples: Samples::Path(shape::episodes),
+    },
+    Metric {
+        name: "podsonar_loss_burst_probes",
+        kind: MetricType::Histogram,
+        labels: &["protocol", "family", "kind", "source"],
+        help: "Length of the runs of losses that have ended, in probes.",
+        samples: Samples::Agent(shape::bursts),
+    },
+    Metric {
+        name: "podsonar_loss_ratio",
+        kind: MetricType::Histogram,
+        labels: &["protocol", "family", "kind", "source"],
+        help: "Share of probes lost or unreachable, by target and window: 60 s or longer, until there are 30 results, \
+               at most 5 min.",
+        samples: Samples::Agent(shape::ratio),
+    },
+    Metric {
+        name: "podsonar_rtt_floor_seconds",
+        kind: MetricType::Gauge,
+        labels: PATH,
+        help: "10th percentile of a path's ICMP round trips of the last 60 s, of at most one of each second.",
+        samples: Samples::Path(shape::rtt_floor),
+    },
+    Metric {
         name: "podsonar_targets",
         kind: MetricType::Gauge,
         labels: &["kind", "state"],
@@ -190,6 +222,44 @@ pub static ALL: &[Metric] = &[
         labels: &[],
         help: "Steps of the wall clock and suspends; probes in flight then are not observed.",
         samples: Samples::Agent(|metrics, family| metrics.clock_jumps.encode(family)),
+    },
+    Metric {
+        name: "podsonar_agent_fault",
+        kind: MetricType::Gauge,
+        labels: &["reason"],
+        help: "1 while the agent itself is at fault, and for 15 s more: control (loss over loopback, or slow), lag \
+               (probes skipped), drops (a socket's buffer was full), throttled (by a CPU quota, 5 % of the time or \
+               more), stalled, clock (it was set). Then it blames nobody.",
+        samples: Samples::Agent(health::faults),
+    },
+    Metric {
+        name: "podsonar_stalls_total",
+        kind: MetricType::Counter,
+        labels: &[],
+        help: "Times that the agent did not run for half a second or more when it should have.",
+        samples: Samples::Agent(health::stalls),
+    },
+    Metric {
+        name: "podsonar_stall_seconds_total",
+        kind: MetricType::Counter,
+        labels: &[],
+        help: "How long these stalls were, together.",
+        samples: Samples::Agent(health::stall_seconds),
+    },
+    Metric {
+        name: "podsonar_cpu_throttled_seconds_total",
+        kind: MetricType::Counter,
+        labels: &[],
+        help: "Time for which a CPU quota stopped the agent's own cgroup, added up over processors; absent without a \
+               cgroup that tells.",
+        samples: Samples::Agent(health::throttled_seconds),
+    },
+    Metric {
+        name: "podsonar_cpu_throttled_periods_total",
+        kind: MetricType::Counter,
+        labels: &[],
+        help: "Periods of the quota in which it was stopped.",
+        samples: Samples::Agent(health::throttled_periods),
     },
     Metric {
         name: "podsonar_record_lines_dropped_total",
@@ -295,7 +365,7 @@ fn probes(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt
 }
 
 fn probes_void(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |group, labels| {
+    groups(metrics, |_, group, labels| {
         for (reason, count) in VoidReason::ALL.into_iter().zip(&group.void) {
             sample(&mut family, &[labels, &[("reason", reason.label())]], count)?;
         }
@@ -304,7 +374,7 @@ fn probes_void(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result 
 }
 
 fn late_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |group, labels| {
+    groups(metrics, |_, group, labels| {
         for (hint, count) in LateHint::ALL.into_iter().zip(&group.late) {
             sample(&mut family, &[labels, &[("hint", hint.label())]], count)?;
         }
@@ -313,7 +383,7 @@ fn late_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result
 }
 
 fn duplicate_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |group, labels| sample(&mut family, &[labels], &group.duplicates))
+    groups(metrics, |_, group, labels| sample(&mut family, &[labels], &group.duplicates))
 }
 
 fn targets(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
@@ -379,7 +449,7 @@ fn gauge(value: Option<impl EncodeGaugeValue>, family: MetricEncoder<'_>) -> fmt
 }
 
 /// Calls `each` for every protocol, family and kind that ever had a stream.
-fn groups(metrics: &Metrics, mut each: impl FnMut(&Group, &[Label<'_>]) -> fmt::Result) -> fmt::Result {
+fn groups(metrics: &Metrics, mut each: impl FnMut(Kind, &Group, &[Label<'_>]) -> fmt::Result) -> fmt::Result {
     for (protocol, families) in Protocol::ALL.into_iter().zip(&metrics.groups) {
         for (family, kinds) in Family::ALL.into_iter().zip(families) {
             for (kind, group) in Kind::ALL.into_iter().zip(kinds).filter(|(_, group)| group.is_used()) {
@@ -389,7 +459,7 @@ fn groups(metrics: &Metrics, mut each: impl FnMut(&Group, &[Label<'_>]) -> fmt::
                     ("kind", kind.label()),
                     ("source", metrics.facts.source.as_str()),
                 ];
-                each(group, &labels)?;
+                each(kind, group, &labels)?;
             }
         }
     }
@@ -435,7 +505,9 @@ mod tests {
 
     #[test]
     fn bounds_ascend_and_are_no_integers() {
-        assert!(LAG_BOUNDS.is_sorted());
-        assert!(LAG_BOUNDS.iter().all(|bound| bound.fract() > 0.0), "{LAG_BOUNDS:?}");
+        for bounds in [LAG_BOUNDS.as_slice(), &RATIO_BOUNDS, &BURST_BOUNDS] {
+            assert!(bounds.is_sorted());
+            assert!(bounds.iter().all(|bound| bound.fract() > 0.0), "{bounds:?}");
+        }
     }
 }

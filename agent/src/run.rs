@@ -28,6 +28,7 @@ use crate::metrics::state::{Facts, Metrics};
 use crate::record;
 use crate::reload::Reloader;
 use crate::settings::Settings;
+use crate::throttle;
 
 /// What a small packet costs in a receive buffer, in bytes.
 const PACKET_COST: u64 = 832;
@@ -183,6 +184,8 @@ impl Agent {
             size: probing.size,
             max_pps: probing.max_pps,
         };
+        // It ends with the runtime.
+        tokio::spawn(throttle::watch(Arc::clone(&metrics)));
         let driver = driver::spawn(Driver::new(
             Engine::new(identity, clock),
             sockets,

@@ -15,7 +15,9 @@ use prometheus_client::metrics::gauge;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
 use super::encode::Label;
+use super::health::Wellbeing;
 use super::reload::Reloads;
+use super::shape::{GroupShape, PathShape};
 use super::{LAG_BOUNDS, NATIVE_FACTOR};
 
 /// Nothing that is counted here falls below zero.
@@ -34,6 +36,7 @@ pub struct Metrics {
     pub(crate) drops: [Counter; Channel::ALL.len()],
     pub(crate) rejects: [Counter; Reject::ALL.len()],
     pub(crate) clock_jumps: Counter,
+    pub(crate) health: Wellbeing,
     pub(crate) in_flight: Gauge,
     pub(crate) probes_per_second: Gauge<f64>,
     pub(crate) schedule_lag: Histogram,
@@ -79,6 +82,7 @@ impl Metrics {
             drops: Default::default(),
             rejects: Default::default(),
             clock_jumps: Counter::default(),
+            health: Wellbeing::default(),
             in_flight: Gauge::default(),
             probes_per_second: Gauge::default(),
             schedule_lag: Histogram::new(LAG_BOUNDS),
@@ -128,6 +132,8 @@ pub(crate) struct Path {
     pub(crate) stream: Stream,
     pub(super) answers: [Counter; Answer::ALL.len()],
     pub(super) rtt: Histogram,
+    /// What is shown of its losses and its floor; `None` for control.
+    pub(crate) shape: Option<PathShape>,
     retired: AtomicBool,
 }
 
@@ -135,6 +141,7 @@ impl Path {
     fn new(stream: Stream, buckets: &Buckets) -> Self {
         let native = NativeHistogramConfig::new(NATIVE_FACTOR);
         Self {
+            shape: PathShape::of(&stream),
             stream,
             answers: Default::default(),
             rtt: Histogram::new_classic_and_native(buckets.rtt.iter().copied(), native),
@@ -240,6 +247,7 @@ pub(crate) struct Group {
     pub(crate) void: [Counter; VoidReason::ALL.len()],
     pub(crate) late: [Counter; LateHint::ALL.len()],
     pub(crate) duplicates: Counter,
+    pub(super) shape: GroupShape,
 }
 
 impl Group {

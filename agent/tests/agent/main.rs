@@ -12,4 +12,8 @@ mod record;
 #[cfg(test)]
 mod scrape;
 #[cfg(test)]
+mod shape;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod throttle;

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Book, report};
+use crate::support::{Book, clock, report};
 use podsonar::ledger::TickReport;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
 use podsonar::metrics::{ALL, MetricType, readme_table};
 use podsonar_core::config::Buckets;
+use podsonar_core::health::Throttling;
 use podsonar_core::outcome::{LateHint, ProbeResult, Rtt, SendError, Stray, Unreachable, Void};
 use podsonar_core::target::{Protocol, StreamId};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
@@ -165,16 +166,23 @@ fn fed() -> Book {
     }
     book.outcome(1, ProbeResult::Lost);
     book.outcome(1, ProbeResult::Void(Void::NotSent(SendError::Firewall)));
+    book.outcome(1, ProbeResult::Reply(Rtt::Unmeasured));
     book.outcome(3, ProbeResult::Reset(Rtt::Observed(Duration::from_nanos(123_456))));
     book.outcome(3, ProbeResult::Reply(Rtt::Unmeasured));
     book.outcome(4, ProbeResult::Unreachable(Unreachable::Prohibited));
+    for second in 0..61 {
+        book.outcome_at(2, ProbeResult::Reply(Rtt::Observed(Duration::from_micros(200 + second))), second);
+    }
+    let throttling = Throttling { at: clock(1).mono, time: Duration::from_millis(1_234), periods: 17 };
+    book.metrics.set_throttling(Some(throttling));
     book.ledger.stray(StreamId(3), Stray::Late(LateHint::WayBack));
     book.ledger.stray(StreamId(1), Stray::Duplicate);
     book.ledger.tick(&TickReport {
+        overslept: Duration::from_millis(1_500),
         drops: [4, 0, 1, 0],
         rejects: [1, 2, 3, 4, 5, 6],
         clock_jumps: 1,
-        ..report(1)
+        ..report(61)
     });
     book
 }

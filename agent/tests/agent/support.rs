@@ -1,5 +1,6 @@
 //! A ledger that is fed by hand, and what a scrape then shows.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(crate) const EPOCH: i64 = 1_700_000_000_000_000_000;
 pub(crate) struct Book {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ledger: Ledger,
+    /// How many outcomes each stream had.
+    numbers: HashMap<u64, u64>,
 }
 
 impl Book {
@@ -35,7 +38,8 @@ impl Book {
         };
         let clock = clock(0);
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
-        Self { ledger: Ledger::new(Arc::clone(&metrics), None, RETAIN, clock.mono), metrics }
+        let ledger = Ledger::new(Arc::clone(&metrics), None, RETAIN, clock.mono);
+        Self { ledger, metrics, numbers: HashMap::new() }
     }
 
     pub(crate) fn add(&mut self, id: u64, written: &str, protocol: Protocol) {
@@ -43,7 +47,15 @@ impl Book {
     }
 
     pub(crate) fn outcome(&mut self, id: u64, result: ProbeResult) {
-        self.ledger.outcome(&outcome(id, result), &clock(0));
+        self.outcome_at(id, result, 0);
+    }
+
+    /// The stream's next outcome becomes known at this second.
+    pub(crate) fn outcome_at(&mut self, id: u64, result: ProbeResult, seconds: u64) {
+        let next = self.numbers.entry(id).or_default();
+        let number = *next;
+        *next += 1;
+        self.ledger.outcome(&Outcome { number, ..outcome(id, result) }, &clock(seconds));
     }
 
     pub(crate) fn tick(&mut self, seconds: u64) {
@@ -105,6 +117,7 @@ pub(crate) fn report(seconds: u64) -> TickReport {
         lag: Some(Duration::from_micros(120)),
         in_flight: 3,
         probes_per_second: 2.5,
+        overslept: Duration::ZERO,
         drops: [0; 4],
         rejects: [0; 6],
         clock_jumps: 0,
