@@ -326,8 +326,8 @@ fn drain(
     inbox: &mut Vec<Inbound>,
 ) -> bool {
     let drained = sockets.receive(channel, &mut |received| match received {
-        Received::Packet { from, bytes, stamp } => {
-            let decoded = answer::decode(channel, settings.icmp_id, settings.size, bytes);
+        Received::Packet { from, framing, bytes, stamp } => {
+            let decoded = answer::decode(channel, framing, settings.icmp_id, settings.size, bytes);
             inbox.push(decoded.map_or_else(Inbound::Reject, |answer| Inbound::Answer(from, answer, stamp)));
         }
         Received::Transmitted { frame, stamp, source } => {
@@ -335,7 +335,7 @@ fn drain(
                 stamps.push((key, stamp, source));
             }
         }
-        Received::Error { to, quote, kind, code } => {
+        Received::Error { to, quote, kind, code, mtu: _ } => {
             if let Some(reason) = icmp::unreachable(channel.family, kind, code) {
                 let decoded = answer::decode_quote(channel, settings.icmp_id, quote);
                 inbox.push(decoded.map_or_else(Inbound::Reject, |key| Inbound::Unreachable(to, key, reason)));

@@ -4,11 +4,13 @@
 //! [`driver`] carries out what the engine decides; the [`ledger`] turns its results into [`metrics`] and records.
 
 pub mod clock;
+pub mod degrade;
 pub mod driver;
 pub mod http;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
+pub mod probe;
 pub mod record;
 pub mod run;
 pub mod settings;

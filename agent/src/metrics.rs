@@ -174,6 +174,14 @@ pub static ALL: &[Metric] = &[
         samples: Samples::Agent(socket_drops),
     },
     Metric {
+        name: "podsonar_probe_mode",
+        kind: MetricType::Gauge,
+        labels: &["protocol", "family", "mode"],
+        help: "Always 1. How a protocol is probed: raw, or what this process may do instead: datagram (ICMP, measured \
+               alike), connect (full handshakes instead of SYNs), none.",
+        samples: Samples::Agent(probe_mode),
+    },
+    Metric {
         name: "podsonar_receive_buffer_bytes",
         kind: MetricType::Gauge,
         labels: CHANNEL,
@@ -330,6 +338,16 @@ fn socket_drops(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result
     for (channel, drops) in Channel::ALL.into_iter().zip(&metrics.drops) {
         if metrics.facts.has_socket(channel) {
             sample(&mut family, &[&channel_labels(channel)], drops)?;
+        }
+    }
+    Ok(())
+}
+
+fn probe_mode(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    for (channel, means) in Channel::ALL.into_iter().zip(metrics.facts.means) {
+        if let Some(means) = means {
+            let labels: [&[Label<'_>]; 2] = [&channel_labels(channel), &[("mode", means.label())]];
+            sample(&mut family, &labels, &ConstGauge::new(1_u64))?;
         }
     }
     Ok(())

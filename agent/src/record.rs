@@ -215,8 +215,13 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_counts_and_never_waits() {
-        let facts =
-            Facts { source: String::new(), zone: String::new(), version: "", receive_buffers: [None; 4] };
+        let facts = Facts {
+            source: String::new(),
+            zone: String::new(),
+            version: "",
+            receive_buffers: [None; 4],
+            means: [None; 4],
+        };
         let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));
         let (queue, _held) = sync_channel(2);
         let recorder = Recorder { queue, metrics: Arc::clone(&metrics), icmp_id: 1 };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use podsonar_core::engine::{Engine, Identity, Secret};
 use podsonar_core::target::{Family, Planned};
 use podsonar_core::wire::{Channel, icmp};
-use podsonar_net::{OpenError, RawSockets};
+use podsonar_net::{Mode, OpenError, ProbeSockets};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::TcpListener;
 use tokio::runtime;
@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant as Deadline, interval, timeout_at};
 
 use crate::clock::{self, Clocks, SystemClocks};
+use crate::degrade::{self, Means, MeansByChannel};
 use crate::driver::{self, Driver};
 use crate::http::{self, Limits, Site};
 use crate::ledger::{Ledger, RETAIN};
@@ -32,6 +33,9 @@ const FLOWS: u16 = 32;
 
 /// What a small packet costs in a receive buffer, in bytes.
 const PACKET_COST: u64 = 832;
+
+/// The largest echo request that is ever sent, in bytes: jumbo frames and a little.
+const LARGEST_MESSAGE: usize = 9_216;
 
 /// The longest time for which the agent may not run without its receive buffers overflowing.
 const LONGEST_STALL: Duration = Duration::from_secs(2);
@@ -142,28 +146,34 @@ impl Agent {
             Some(path) => Some(record::open(&path).map_err(|source| RunError::Record { path, source })?),
         };
         let random = Random::draw()?;
-        let channels = channels(&probing.planned);
-        let sockets = RawSockets::open(&podsonar_net::Settings {
-            channels: channels.clone(),
+        let mut sockets = ProbeSockets::open(&podsonar_net::Settings {
+            channels: channels(&probing.planned),
             icmp_id: random.icmp_id,
             flows: FLOWS,
             receive_buffer: receive_buffer(&probing.planned),
             message_size: icmp::HEADER + probing.size,
-        })?;
+            largest_message: LARGEST_MESSAGE,
+        });
+        let means = means(&sockets);
+        let planned = possible(probing.planned, &means, &mut sockets)?;
+        let channels: Vec<Channel> =
+            Channel::ALL.into_iter().filter(|channel| sockets.is_open(*channel)).collect();
+        let icmp_id = sockets.icmp_id();
         let clock = SystemClocks.read();
-        let metrics = Arc::new(Metrics::new(facts(source.clone(), zone, &channels, &sockets), clock.wall));
+        let facts = facts(source.clone(), zone, means, &sockets);
+        let metrics = Arc::new(Metrics::new(facts, clock.wall));
         let site = Site {
             metrics: Arc::clone(&metrics),
             now: clock::now,
             started: clock.mono,
             limits: Limits::default(),
         };
-        announce(&listener, &probing.planned, &channels, &sockets)?;
+        announce(&listener, &planned, &channels, &sockets)?;
 
         let (recorder, writer) = match record_file {
             None => (None, None),
             Some(file) => {
-                let (recorder, writer) = record::start(file, random.icmp_id, Arc::clone(&metrics))?;
+                let (recorder, writer) = record::start(file, icmp_id, Arc::clone(&metrics))?;
                 (Some(recorder), Some(writer))
             }
         };
@@ -171,7 +181,7 @@ impl Agent {
             source,
             epoch: random.epoch,
             key: random.key,
-            icmp_id: random.icmp_id,
+            icmp_id,
             source_ports_v4: sockets.source_ports(Family::V4).to_vec(),
             source_ports_v6: sockets.source_ports(Family::V6).to_vec(),
             size: probing.size,
@@ -182,9 +192,9 @@ impl Agent {
             sockets,
             SystemClocks,
             Ledger::new(metrics, recorder, RETAIN, clock.mono),
-            driver::Settings { channels, icmp_id: random.icmp_id, size: probing.size },
+            driver::Settings { channels, icmp_id, size: probing.size },
         ))?;
-        driver.probe(probing.planned);
+        driver.probe(planned);
         let (stop_http, stop) = watch::channel(false);
         let http = tokio::spawn(http::serve(listener, Arc::new(site), stop));
         Ok(Self { driver, http, stop_http, writer })
@@ -227,9 +237,38 @@ fn receive_buffer(planned: &[Planned]) -> usize {
     usize::try_from(bytes.clamp(MIN_BUFFER, MAX_BUFFER)).unwrap_or(usize::MAX)
 }
 
-fn facts(source: String, zone: String, channels: &[Channel], sockets: &RawSockets) -> Facts {
-    let granted = |channel| channels.contains(&channel).then(|| sockets.granted_buffer(channel) as u64);
-    Facts { source, zone, version: env!("CARGO_PKG_VERSION"), receive_buffers: Channel::ALL.map(granted) }
+/// What each channel got.
+fn means(sockets: &ProbeSockets) -> MeansByChannel {
+    Channel::ALL.map(|channel| sockets.mode(channel).map(|mode| Means::of(channel, mode)))
+}
+
+/// The streams that can be probed with these means; what is not as it should be is logged.
+///
+/// # Errors
+/// Nothing can be probed: the first reason.
+fn possible(
+    planned: Vec<Planned>,
+    means: &MeansByChannel,
+    sockets: &mut ProbeSockets,
+) -> Result<Vec<Planned>, RunError> {
+    let (probed, unprobed) = degrade::degrade(planned, means);
+    if probed.is_empty()
+        && let Some(error) = Channel::ALL.into_iter().find_map(|channel| sockets.take_error(channel))
+    {
+        return Err(error.into());
+    }
+    let modes: Vec<(Channel, &Mode)> = Channel::ALL
+        .into_iter()
+        .filter_map(|channel| sockets.mode(channel).map(|mode| (channel, mode)))
+        .collect();
+    degrade::tell(&modes, &unprobed);
+    Ok(probed)
+}
+
+fn facts(source: String, zone: String, means: MeansByChannel, sockets: &ProbeSockets) -> Facts {
+    let granted = |channel| sockets.is_open(channel).then(|| sockets.granted_buffer(channel) as u64);
+    let receive_buffers = Channel::ALL.map(granted);
+    Facts { source, zone, version: env!("CARGO_PKG_VERSION"), receive_buffers, means }
 }
 
 /// One line that says what goes on, and a warning where the kernel does not stamp.
@@ -237,7 +276,7 @@ fn announce(
     listener: &TcpListener,
     planned: &[Planned],
     channels: &[Channel],
-    sockets: &RawSockets,
+    sockets: &ProbeSockets,
 ) -> io::Result<()> {
     let targets: HashSet<_> = planned.iter().map(|each| &each.stream.target).collect();
     let per_second: f64 = planned.iter().map(|each| each.interval.as_secs_f64().recip()).sum();

@@ -14,7 +14,7 @@ use crate::target::{Family, Protocol};
 /// What a raw socket carries. A full TCP handshake is no such thing: the host's own stack makes its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
-    /// ICMP and ICMPv6.
+    /// ICMP for either IP version.
     Icmp,
     /// TCP segments.
     Tcp,

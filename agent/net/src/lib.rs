@@ -6,6 +6,7 @@ mod clock;
 mod control;
 mod errno;
 mod filter;
+pub mod handshake;
 mod inbox;
 mod mtu;
 mod name;

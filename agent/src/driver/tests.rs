@@ -9,6 +9,7 @@ use std::sync::Arc;
 use podsonar_core::engine::{Identity, Secret};
 use podsonar_core::target::{Family, Kind, Protocol, Stream, Target};
 use podsonar_core::time::ClockReading;
+use podsonar_core::wire::answer::Framing;
 use podsonar_core::wire::{Channel, Transport};
 use serde_json::Value;
 
@@ -260,8 +261,13 @@ impl World {
             frames: Vec::new(),
         })));
         let clock = net.clone().read();
-        let facts =
-            Facts { source: "s".into(), zone: String::new(), version: "0", receive_buffers: [None; 4] };
+        let facts = Facts {
+            source: "s".into(),
+            zone: String::new(),
+            version: "0",
+            receive_buffers: [None; 4],
+            means: [None; 4],
+        };
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
         let path = std::env::temp_dir().join(format!(
             "podsonar-driver-{}-{:?}.jsonl",
@@ -331,8 +337,13 @@ impl World {
     /// Ends the record and reads it.
     fn results(&mut self) -> Vec<Value> {
         let clock = self.net.clone().read();
-        let facts =
-            Facts { source: "s".into(), zone: String::new(), version: "0", receive_buffers: [None; 4] };
+        let facts = Facts {
+            source: "s".into(),
+            zone: String::new(),
+            version: "0",
+            receive_buffers: [None; 4],
+            means: [None; 4],
+        };
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
         self.driver.ledger = Ledger::new(metrics, None, RETAIN, clock.mono);
         self.writer.take().unwrap().finish().unwrap();
@@ -435,7 +446,12 @@ impl Sockets for Net {
             .partition::<VecDeque<_>, _>(|packet| packet.at <= now && packet.channel == channel);
         state.packets = flying;
         for Flying { from, bytes, stamp, .. } in &arrived {
-            each(Received::Packet { from: *from, bytes, stamp: *stamp });
+            each(Received::Packet {
+                from: *from,
+                framing: Framing::of_raw(channel.family),
+                bytes,
+                stamp: *stamp,
+            });
         }
         if !arrived.is_empty()
             && let Some(step) = state.step_while_draining.take()

@@ -172,6 +172,7 @@ impl Server {
             zone: String::new(),
             version: "9.9.9",
             receive_buffers: [None; 4],
+            means: [None; 4],
         };
         let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));
         let listener = bind(Listen::At((Ipv4Addr::LOCALHOST, 0).into())).unwrap();

@@ -13,6 +13,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
+use crate::degrade::MeansByChannel;
+
 use super::encode::Label;
 use super::{LAG_BOUNDS, NATIVE_FACTOR, RTT_BOUNDS};
 
@@ -53,6 +55,8 @@ pub struct Facts {
     pub version: &'static str,
     /// Receive buffer granted to each channel's socket, in bytes, by [`Channel::index`]; `None` without socket.
     pub receive_buffers: [Option<u64>; Channel::ALL.len()],
+    /// How each channel is probed, by [`Channel::index`]; `None` where it is not needed.
+    pub means: MeansByChannel,
 }
 
 impl Facts {

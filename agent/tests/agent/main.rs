@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cli;
+mod connect;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

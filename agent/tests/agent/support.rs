@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use podsonar::degrade::Means;
 use podsonar::ledger::{Ledger, TickReport};
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
@@ -30,6 +31,7 @@ impl Book {
             zone: "zone-a".into(),
             version: "1.2.3",
             receive_buffers: [Some(425_984), None, Some(262_144), None],
+            means: [Some(Means::Raw), Some(Means::None), Some(Means::Raw), Some(Means::Connect)],
         };
         let clock = clock(0);
         let metrics = Arc::new(Metrics::new(facts, clock.wall));

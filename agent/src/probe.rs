@@ -1,0 +1,4 @@
+//! Probes that are not packets of ours: the host's own stack carries them out, and this process times them.
+
+pub mod connect;
+pub mod errands;
