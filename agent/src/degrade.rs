@@ -52,7 +52,7 @@ impl Means {
 /// The streams that can be probed, changed where they must be, and those that cannot.
 ///
 /// A SYN stream that becomes a handshake to a target that has a handshake stream already is left out: it is probed.
-pub fn degrade(planned: Vec<Planned>, means: &MeansByChannel) -> (Vec<Planned>, Vec<Planned>) {
+pub fn degrade(planned: Vec<Planned>, means: MeansByChannel) -> (Vec<Planned>, Vec<Planned>) {
     let of = |stream: &Stream| match stream.channel() {
         None => Means::Connect,
         Some(channel) => means.get(channel.index()).copied().flatten().unwrap_or(Means::None),
@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn with_everything_nothing_changes() {
         let planned = all();
-        assert_eq!(degrade(planned.clone(), &[Some(Means::Raw); 4]), (planned, Vec::new()));
+        assert_eq!(degrade(planned.clone(), [Some(Means::Raw); 4]), (planned, Vec::new()));
     }
 
     #[test]
     fn without_raw_sockets_syns_become_handshakes_and_echoes_stay() {
         let (datagram, connect) = (Some(Means::Datagram), Some(Means::Connect));
-        let (probed, unprobed) = degrade(all(), &[datagram, datagram, connect, connect]);
+        let (probed, unprobed) = degrade(all(), [datagram, datagram, connect, connect]);
         let labels = [("icmp", "4"), ("connect", "4"), ("icmp", "6"), ("connect", "6")];
         assert_eq!(words(&probed), labels);
         assert_eq!(unprobed, []);
@@ -143,11 +143,11 @@ mod tests {
     #[test]
     fn what_has_no_means_is_told() {
         let (none, connect) = (Some(Means::None), Some(Means::Connect));
-        let (probed, unprobed) = degrade(all(), &[none, none, connect, none]);
+        let (probed, unprobed) = degrade(all(), [none, none, connect, none]);
         assert_eq!(words(&probed), [("connect", "4")]);
         assert_eq!(words(&unprobed), [("icmp", "4"), ("icmp", "6"), ("tcp", "6")]);
         // A channel that nobody opened has no means either.
-        assert_eq!(degrade(all(), &[None; 4]).0, []);
+        assert_eq!(degrade(all(), [None; 4]).0, []);
     }
 
     #[test]
@@ -158,10 +158,10 @@ mod tests {
             vec![planned("10.0.0.1:80", Protocol::Tcp), written.clone()],
             vec![written.clone(), planned("10.0.0.1:80", Protocol::Tcp)],
         ] {
-            let (probed, unprobed) = degrade(planned, &[Some(Means::Connect); 4]);
+            let (probed, unprobed) = degrade(planned, [Some(Means::Connect); 4]);
             assert_eq!((probed, unprobed), (vec![written.clone()], vec![]));
         }
-        assert_eq!(degrade(vec![written.clone()], &[None; 4]).0, [written], "needs no socket of ours");
+        assert_eq!(degrade(vec![written.clone()], [None; 4]).0, [written], "needs no socket of ours");
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Agent {
             largest_message: LARGEST_MESSAGE,
         });
         let means = means(&sockets);
-        let planned = possible(probing.planned, &means, &mut sockets)?;
+        let planned = possible(probing.planned, means, &mut sockets)?;
         let channels: Vec<Channel> =
             Channel::ALL.into_iter().filter(|channel| sockets.is_open(*channel)).collect();
         let icmp_id = sockets.icmp_id();
@@ -248,7 +248,7 @@ fn means(sockets: &ProbeSockets) -> MeansByChannel {
 /// Nothing can be probed: the first reason.
 fn possible(
     planned: Vec<Planned>,
-    means: &MeansByChannel,
+    means: MeansByChannel,
     sockets: &mut ProbeSockets,
 ) -> Result<Vec<Planned>, RunError> {
     let (probed, unprobed) = degrade::degrade(planned, means);

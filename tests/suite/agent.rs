@@ -226,9 +226,10 @@ impl Run {
     /// How a protocol was probed over a family.
     fn mode(&self, protocol: &str, family: &str) -> String {
         let labels = [("protocol", protocol), ("family", family)];
-        let modes: Vec<_> = self.scrape.select("podsonar_probe_mode", &labels).collect();
-        assert_eq!(modes.len(), 1, "{protocol} {family}");
-        modes[0].labels["mode"].clone()
+        let modes = self.scrape.select("podsonar_probe_mode", &labels);
+        let modes: Vec<_> = modes.filter_map(|sample| sample.labels.get("mode").cloned()).collect();
+        assert_eq!(modes.len(), 1, "{protocol} {family}: {modes:?}");
+        modes.concat()
     }
 
     /// There is a log line with all of these words.

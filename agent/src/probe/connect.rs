@@ -78,10 +78,9 @@ async fn ended(stream: &TcpStream) -> Progress {
 fn judge(progress: Progress, started: Instant, looked: Instant, timeout: Duration) -> Ended {
     let in_time = looked.since(started) <= timeout;
     let (end, ended) = match progress {
-        Progress::Pending => (End::Lost, looked),
         Progress::Established { .. } if in_time => (End::Connected, looked),
         Progress::Established { rtt: Some(rtt) } if rtt <= timeout => (End::Connected, started + rtt),
-        Progress::Established { rtt: Some(_) } => (End::Lost, looked),
+        Progress::Pending | Progress::Established { rtt: Some(_) } => (End::Lost, looked),
         Progress::Refused if in_time => (End::Refused, looked),
         Progress::Unreachable(reason) if in_time => (End::Unreachable(reason), looked),
         Progress::Established { rtt: None } | Progress::Refused | Progress::Unreachable(_) => {

@@ -124,7 +124,7 @@ mod tests {
         errands
             .run(async move {
                 let _held = held;
-                pending().await
+                pending::<()>().await;
             })
             .unwrap();
         drop::<Errands<()>>(errands);

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod ledger;
