@@ -438,7 +438,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Event::Stray(stream, stray) => self.ledger.stray(stream, stray),
                 Event::Boost(stream, boost, result) => self.ledger.boost(stream, boost, result),
                 Event::Flow { stream, source_port, dead } => {
-                    self.ledger.flow(stream, source_port, dead, &mut self.sockets);
+                    self.ledger.flow(stream, source_port, dead, |to| self.sockets.source_of(to));
                 }
                 Event::Large(stream, result) => self.ledger.large(stream, result),
                 Event::PathMtu(stream, finding) => self.ledger.path_mtu(stream, finding),

@@ -3,18 +3,22 @@
 //! The driver's thread owns the ledger. Nothing here waits: numbers are behind locks that nobody holds for longer
 //! than a copy, and the record's queue drops what does not fit.
 
+mod faults;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use podsonar_core::engine::PathMtuFinding;
 use podsonar_core::health::{Health, Signs};
 use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
 use podsonar_core::shape::Shape;
-use podsonar_core::target::{Planned, Protocol, StreamId, Target};
+use podsonar_core::target::{Family, Kind, Planned, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::metrics::counter::Counter;
 
+use crate::condition::{Condition, Heard, Streak};
 use crate::metrics::state::{Metrics, Path, verdict};
 use crate::record::Recorder;
 
@@ -53,23 +57,41 @@ pub struct Ledger {
     health: Health,
     /// The streams by [`StreamId::slot`].
     live: Vec<Option<Entry>>,
-    targets: HashMap<Arc<Target>, Paths>,
+    paths: HashMap<Labels, Use>,
+    targets: HashMap<Arc<Target>, Condition>,
 }
 
 /// A stream that is probed.
 #[derive(Debug)]
 struct Entry {
     id: StreamId,
+    stream: Stream,
     path: Arc<Path>,
     interval: Duration,
     shape: Shape,
+    streak: Streak,
+    finding: Option<PathMtuFinding>,
+    dead_flows: u32,
 }
 
-/// A target's paths by protocol.
-#[derive(Debug, Default)]
-struct Paths([Option<Use>; Protocol::ALL.len()]);
+/// What tells paths apart. All addresses of a name are one path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Labels {
+    written: Arc<str>,
+    kind: Kind,
+    protocol: Protocol,
+    family: Family,
+}
 
-/// A path, and how many streams go over it: for a moment two, when a stream's settings change.
+impl Labels {
+    fn of(stream: &Stream) -> Self {
+        let Target { written, kind, .. } = &*stream.target;
+        let (protocol, family) = (stream.protocol, stream.family());
+        Self { written: Arc::clone(written), kind: *kind, protocol, family }
+    }
+}
+
+/// A path, and how many streams go over it.
 #[derive(Debug)]
 struct Use {
     path: Arc<Path>,
@@ -77,23 +99,21 @@ struct Use {
     unused_since: Instant,
 }
 
-impl Paths {
-    fn of(&mut self, protocol: Protocol) -> Option<&mut Option<Use>> {
-        self.0.get_mut(protocol as usize)
-    }
-
-    fn are_unused(&self) -> bool {
-        self.0.iter().flatten().all(|path| path.streams == 0)
-    }
-}
-
 impl Ledger {
     /// A ledger without streams, at the time of `now`. Series of a removed stream stay for `retain`: a counter that
     /// vanishes between two scrapes loses its last step.
     pub fn new(metrics: Arc<Metrics>, recorder: Option<Recorder>, retain: Duration, now: Instant) -> Self {
-        let (live, targets) = (Vec::new(), HashMap::new());
-        let (health, next_expiry) = (Health::new(now), now + EXPIRE_EVERY);
-        Self { metrics, recorder, retain, now, next_expiry, health, live, targets }
+        Self {
+            metrics,
+            recorder,
+            retain,
+            now,
+            next_expiry: now + EXPIRE_EVERY,
+            health: Health::new(now),
+            live: Vec::new(),
+            paths: HashMap::new(),
+            targets: HashMap::new(),
+        }
     }
 
     /// The agent's own health as of the last tick: whether it may name culprits, and what is wrong with it.
@@ -101,25 +121,25 @@ impl Ledger {
         &self.health
     }
 
-    /// A stream is probed from now on: its series appear, or go on if it was here lately.
+    /// A stream is probed from now on: its series appear, or go on if they were here lately.
     pub fn added(&mut self, id: StreamId, planned: &Planned) {
         let stream = &planned.stream;
-        let target = &stream.target;
-        let paths = self.targets.entry(Arc::clone(target)).or_default();
-        if paths.are_unused()
-            && let Some(count) = self.metrics.targets.get(target.kind as usize)
-        {
-            count.inc();
-        }
-        let Some(place) = paths.of(stream.protocol) else { return };
-        let used = place.get_or_insert_with(|| {
+        let used = self.paths.entry(Labels::of(stream)).or_insert_with(|| {
             let path = Arc::new(self.metrics.path(stream.clone()));
             self.metrics.add_path(Arc::clone(&path));
             Use { path, streams: 0, unused_since: self.now }
         });
         used.streams += 1;
-        let path = Arc::clone(&used.path);
-        let entry = Entry { id, path, interval: planned.interval, shape: Shape::default() };
+        let entry = Entry {
+            id,
+            stream: stream.clone(),
+            path: Arc::clone(&used.path),
+            interval: planned.interval,
+            shape: Shape::default(),
+            streak: Streak::default(),
+            finding: None,
+            dead_flows: 0,
+        };
         if let Some(group) = self.metrics.group(stream) {
             group.mark_used();
         }
@@ -129,15 +149,15 @@ impl Ledger {
         if let Some(place) = self.live.get_mut(id.slot()) {
             *place = Some(entry);
         }
+        self.set_condition(&stream.clone(), Some(Heard::Nothing));
     }
 
-    /// A stream is no longer probed. Its series stay for the retain period.
+    /// A stream is no longer probed. Its counters and histograms stay for the retain period, gauges go at once.
     pub fn removed(&mut self, id: StreamId, now: Instant) {
         let place = self.live.get_mut(id.slot());
         let Some(entry) = place.and_then(|place| place.take_if(|entry| entry.id == id)) else { return };
-        let stream = &entry.path.stream;
-        let Some(paths) = self.targets.get_mut(&stream.target) else { return };
-        if let Some(Some(used)) = paths.of(stream.protocol) {
+        self.forget_faults(&entry);
+        if let Some(used) = self.paths.get_mut(&Labels::of(&entry.stream)) {
             used.streams = used.streams.saturating_sub(1);
             used.unused_since = now;
             if used.streams == 0
@@ -146,18 +166,16 @@ impl Ledger {
                 shape.leave();
             }
         }
-        if paths.are_unused()
-            && let Some(count) = self.metrics.targets.get(stream.target.kind as usize)
-        {
-            count.dec();
-        }
+        self.set_condition(&entry.stream, None);
     }
 
     /// A probe that fell due has its result; `clock` tells where its times lie on the wall clock.
     pub fn outcome(&mut self, outcome: &Outcome, clock: &ClockReading) {
         let Some(entry) = find(&mut self.live, outcome.stream) else { return };
-        let stream = &entry.path.stream;
+        let stream = &entry.stream;
         self.health.note(stream.target.kind, outcome);
+        self.metrics.glance.note(outcome.result, outcome.count);
+        let news = entry.streak.note(outcome.result, self.health.gives_verdicts());
         match verdict(outcome.result) {
             Ok(answer) => {
                 let observed = match outcome.result.rtt() {
@@ -165,6 +183,11 @@ impl Ledger {
                     Some(Rtt::Estimated(_) | Rtt::Unmeasured) | None => None,
                 };
                 entry.path.count(answer, observed);
+                if let (Some(Rtt::Estimated(took)), Protocol::Connect) =
+                    (outcome.result.rtt(), stream.protocol)
+                {
+                    self.metrics.observe_connect(&entry.path, took, self.health.control_is_good());
+                }
                 if let (Some(shape), Some(rtt)) = (&entry.path.shape, observed) {
                     shape.note_rtt(rtt, clock.mono);
                 }
@@ -187,13 +210,16 @@ impl Ledger {
         if let Some(recorder) = &self.recorder {
             recorder.record(stream, entry.interval, outcome, clock);
         }
+        if let Some(heard) = news {
+            let stream = stream.clone();
+            self.set_condition(&stream, Some(heard));
+        }
     }
 
     /// An answer came that is no result.
     pub fn stray(&mut self, stream: StreamId, stray: Stray) {
         let Some(entry) = find(&mut self.live, stream) else { return };
-        let stream = &entry.path.stream;
-        let Some(group) = self.metrics.group(stream) else { return };
+        let Some(group) = self.metrics.group(&entry.stream) else { return };
         match stray {
             Stray::Duplicate => {
                 group.duplicates.inc();
@@ -242,16 +268,13 @@ impl Ledger {
     fn expire(&mut self) {
         let (now, retain) = (self.now, self.retain);
         let mut expired = false;
-        self.targets.retain(|_, paths| {
-            for place in &mut paths.0 {
-                if let Some(gone) =
-                    place.take_if(|path| path.streams == 0 && now.since(path.unused_since) >= retain)
-                {
-                    gone.path.retire();
-                    expired = true;
-                }
+        self.paths.retain(|_, used| {
+            let gone = used.streams == 0 && now.since(used.unused_since) >= retain;
+            if gone {
+                used.path.retire();
+                expired = true;
             }
-            paths.0.iter().any(Option::is_some)
+            !gone
         });
         if expired {
             self.metrics.drop_retired_paths();

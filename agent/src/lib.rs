@@ -4,11 +4,16 @@
 //! [`driver`] carries out what the engine decides; the [`ledger`] turns its results into [`metrics`] and records.
 
 pub mod clock;
+pub mod condition;
+pub mod degrade;
+pub mod discovery;
 pub mod driver;
+pub mod glance;
 pub mod http;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
+pub mod plan;
 pub mod probe;
 pub mod record;
 pub mod reload;

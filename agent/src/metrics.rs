@@ -3,6 +3,8 @@
 
 pub mod accept;
 mod encode;
+pub(crate) mod dns;
+pub(crate) mod faults;
 mod health;
 mod process;
 mod reload;
@@ -89,6 +91,7 @@ const PATH: &[&str] =
     &["protocol", "family", "kind", "source", "source_zone", "destination", "destination_zone"];
 const PATH_RESULT: &[&str] =
     &["protocol", "family", "kind", "source", "source_zone", "destination", "destination_zone", "result"];
+const EDGE: &[&str] = &["family", "source", "source_zone", "destination", "destination_zone"];
 const CHANNEL: &[&str] = &["protocol", "family"];
 
 /// Every metric, in the order of exposition.
@@ -101,18 +104,33 @@ pub static ALL: &[Metric] = &[
         samples: Samples::Path(rtt),
     },
     Metric {
+        name: "podsonar_connect_duration_seconds",
+        kind: MetricType::NativeHistogram,
+        labels: PATH,
+        help: "Full TCP handshakes, by this process' clock; none while the control is bad.",
+        samples: Samples::Path(connect_duration),
+    },
+    Metric {
+        name: "podsonar_connects_unobserved_total",
+        kind: MetricType::Counter,
+        labels: &[],
+        help: "Handshakes whose duration was not observed because the control was bad.",
+        samples: Samples::Agent(|metrics, family| metrics.connects_unobserved.encode(family)),
+    },
+    Metric {
         name: "podsonar_probes_total",
         kind: MetricType::Counter,
         labels: PATH_RESULT,
         help: "Probes by what the network did: reply, reset (a closed port answered), lost (silence until the timeout), \
-               unreachable (an ICMP error).",
+               unreachable (an ICMP error), listener (the application was silent, the network was not).",
         samples: Samples::Path(probes),
     },
     Metric {
         name: "podsonar_probes_void_total",
         kind: MetricType::Counter,
         labels: &["protocol", "family", "kind", "source", "reason"],
-        help: "Due probes that say nothing about the network: not_sent, skipped, unknown, discarded. \
+        help: "Due probes that say nothing about the network: not_sent, skipped, unknown, discarded, \
+               intercepted (something on this host answers for everybody). \
                With probes_total this is every probe that fell due.",
         samples: Samples::Agent(probes_void),
     },
@@ -164,8 +182,77 @@ pub static ALL: &[Metric] = &[
         name: "podsonar_targets",
         kind: MetricType::Gauge,
         labels: &["kind", "state"],
-        help: "Targets by state.",
-        samples: Samples::Agent(targets),
+        help: "Targets by state: new (nothing known yet), answering, icmp_filtered (TCP is answered, ICMP is not), \
+               tcp_filtered, listener (the application takes no connections), silent.",
+        samples: Samples::Agent(faults::targets),
+    },
+    Metric {
+        name: "podsonar_unresolved_names",
+        kind: MetricType::Gauge,
+        labels: &[],
+        help: "Names to be probed that have no address now.",
+        samples: Samples::Agent(|metrics, family| metrics.unresolved.encode(family)),
+    },
+    Metric {
+        name: "podsonar_unhealthy_target",
+        kind: MetricType::Gauge,
+        labels: &[
+            "source", "source_zone", "destination", "destination_ip", "protocol", "family", "state",
+        ],
+        help: "Always 1: a target in trouble by this protocol. At most 20 are named, the longest in trouble first.",
+        samples: Samples::Agent(faults::unhealthy_targets),
+    },
+    Metric {
+        name: "podsonar_unhealthy_targets_overflow",
+        kind: MetricType::Gauge,
+        labels: &[],
+        help: "Targets in trouble, by protocol, that podsonar_unhealthy_target does not name.",
+        samples: Samples::Agent(faults::unhealthy_targets_overflow),
+    },
+    Metric {
+        name: "podsonar_edges_in_fault",
+        kind: MetricType::Gauge,
+        labels: &["fault"],
+        help: "Paths with a fault beyond loss: flow (black-holed flows), mtu (large packets vanish).",
+        samples: Samples::Agent(faults::edges_in_fault),
+    },
+    Metric {
+        name: "podsonar_blackholed_flows",
+        kind: MetricType::Gauge,
+        labels: EDGE,
+        help: "Flows (TCP source ports) that are silent while others to the target are answered: one of several ways \
+               there is dead. The log names them. Exists only above zero.",
+        samples: Samples::Path(faults::blackholed_flows),
+    },
+    Metric {
+        name: "podsonar_mtu_blackholed",
+        kind: MetricType::Gauge,
+        labels: EDGE,
+        help: "Addresses to which large packets vanish without an ICMP error while small ones pass. Exists only \
+               above zero.",
+        samples: Samples::Path(faults::mtu_blackholed),
+    },
+    Metric {
+        name: "podsonar_path_mtu_bytes",
+        kind: MetricType::Gauge,
+        labels: EDGE,
+        help: "The largest packet known to pass, with its IP header; of several addresses the least. Over IPv4 on \
+               the way there only.",
+        samples: Samples::Path(faults::path_mtu),
+    },
+    Metric {
+        name: "podsonar_mtu_probes_total",
+        kind: MetricType::Counter,
+        labels: &["protocol", "family", "kind", "source", "result"],
+        help: "Large echo requests: answered, lost, too_big (an ICMP error), void. Not in probes_total.",
+        samples: Samples::Agent(faults::mtu_probes),
+    },
+    Metric {
+        name: "podsonar_boost_probes_total",
+        kind: MetricType::Counter,
+        labels: &["protocol", "family", "kind", "source", "purpose", "result"],
+        help: "SYNs beyond the schedule that explain a silence, of a flow or of a listener. Not in probes_total.",
+        samples: Samples::Agent(faults::boost_probes),
     },
     Metric {
         name: "podsonar_scheduled_probes_per_second",
@@ -201,6 +288,14 @@ pub static ALL: &[Metric] = &[
         labels: CHANNEL,
         help: "Packets that the kernel dropped because a raw socket's buffer was full.",
         samples: Samples::Agent(socket_drops),
+    },
+    Metric {
+        name: "podsonar_probe_mode",
+        kind: MetricType::Gauge,
+        labels: &["protocol", "family", "mode"],
+        help: "Always 1. How a protocol is probed: raw, or what this process may do instead: datagram (ICMP, measured \
+               alike), connect (full handshakes instead of SYNs), none.",
+        samples: Samples::Agent(probe_mode),
     },
     Metric {
         name: "podsonar_receive_buffer_bytes",
@@ -350,7 +445,17 @@ pub static ALL: &[Metric] = &[
 ];
 
 fn rtt(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
-    sample(family, &[&path.labels(&metrics.facts)], &path.rtt)
+    match path.stream.protocol {
+        Protocol::Icmp | Protocol::Tcp => sample(family, &[&path.labels(&metrics.facts)], &path.rtt),
+        Protocol::Connect => Ok(()),
+    }
+}
+
+fn connect_duration(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
+    match path.stream.protocol {
+        Protocol::Icmp | Protocol::Tcp => Ok(()),
+        Protocol::Connect => sample(family, &[&path.labels(&metrics.facts)], &path.rtt),
+    }
 }
 
 /// Reply and lost are there from the start, so that rates see their first step.
@@ -386,13 +491,6 @@ fn duplicate_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::R
     groups(metrics, |_, group, labels| sample(&mut family, &[labels], &group.duplicates))
 }
 
-fn targets(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for (kind, count) in Kind::ALL.into_iter().zip(&metrics.targets) {
-        sample(&mut family, &[&[("kind", kind.label()), ("state", "probed")]], count)?;
-    }
-    Ok(())
-}
-
 fn stamp_source(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     for (channel, stamps) in Channel::ALL.into_iter().zip(&metrics.stamps) {
         if metrics.facts.has_socket(channel) {
@@ -411,6 +509,16 @@ fn socket_drops(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result
     for (channel, drops) in Channel::ALL.into_iter().zip(&metrics.drops) {
         if metrics.facts.has_socket(channel) {
             sample(&mut family, &[&channel_labels(channel)], drops)?;
+        }
+    }
+    Ok(())
+}
+
+fn probe_mode(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    for (channel, means) in Channel::ALL.into_iter().zip(metrics.facts.means) {
+        if let Some(means) = means {
+            let labels: [&[Label<'_>]; 2] = [&channel_labels(channel), &[("mode", means.label())]];
+            sample(&mut family, &labels, &ConstGauge::new(1_u64))?;
         }
     }
     Ok(())

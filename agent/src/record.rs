@@ -221,6 +221,7 @@ mod tests {
             version: "",
             receive_buffers: [None; 4],
             buckets: podsonar_core::config::Buckets::default(),
+            means: [None; 4],
         };
         let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));
         let (queue, _held) = sync_channel(2);

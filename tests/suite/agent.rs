@@ -98,6 +98,51 @@ fn net_raw_alone_and_five_percent_of_a_cpu_are_enough_for_the_truth() {
     let run = world.run(launch.arguments(&["--interval", "50ms"]), 40);
     run.agrees_with_the_wire();
     assert!(run.records.iter().any(Record::is_answered));
+    assert_eq!(run.mode("icmp", "6"), "raw");
+}
+
+#[test]
+fn nobody_in_the_ping_group_measures_icmp_as_well_as_root_and_connects_instead_of_syns() {
+    let world = World::new(9);
+    world.near.sysctl("net.ipv4.ping_group_range", "65534 65534").unwrap();
+    world.link.set(Way::There, Faults { loss: Loss::Random(0.2), ..Faults::default() });
+    let targets = [world.link.right.v4.to_string(), format!("[{}]:9", world.link.right.v6)];
+    let launch = world.launch(&targets).privilege(Privilege::Nobody);
+    let run = world.run(launch.arguments(&["--interval", "250ms"]), 60);
+    // Every record of ICMP is on the wire with its stamps and its own result, over both families.
+    for record in run.sent().filter(|record| record.protocol == "icmp") {
+        let probe = run.probe(record);
+        assert_eq!(record.result, if probe.is_answered_within(TIMEOUT) { "reply" } else { "lost" });
+        if let Some(rtt) = record.rtt_ns {
+            let reported = Duration::from_nanos(rtt.try_into().unwrap());
+            assert!(reported.abs_diff(probe.rtt().unwrap()) < STAMPS_APART, "{reported:?} {probe:?}");
+        }
+    }
+    for family in ["4", "6"] {
+        assert_eq!(run.mode("icmp", family), "datagram");
+        let answered = [("protocol", "icmp"), ("family", family), ("result", "reply")];
+        assert!(run.scrape.sum("podsonar_probes_total", &answered).unwrap() > 0.0);
+        let observed = [("protocol", "icmp"), ("family", family)];
+        assert!(run.scrape.sum("podsonar_rtt_seconds_count", &observed).unwrap() > 0.0);
+    }
+    assert_eq!(run.mode("tcp", "6"), "connect");
+    run.says(&["datagram ICMP sockets", "family=\"6\""]);
+    run.says(&["full handshakes instead of SYNs", "CAP_NET_RAW", "family=\"6\""]);
+    assert!(run.scrape.sum("podsonar_probes_total", &[("protocol", "tcp")]).is_none());
+    assert!(run.scrape.sum("podsonar_probes_total", &[("protocol", "connect"), ("family", "6")]).is_some());
+}
+
+#[test]
+fn nobody_with_nothing_connects_and_says_what_is_missing() {
+    let world = World::new(10);
+    let listener = Listener::start(&world.far, SocketAddr::from((world.link.right.v4, 0))).unwrap();
+    let launch = world.launch(&[listener.address.to_string()]).privilege(Privilege::Nobody);
+    let run = world.run(launch.arguments(&["--interval", "250ms"]), 4);
+    assert_eq!((run.mode("icmp", "4"), run.mode("tcp", "4")), ("none".into(), "connect".into()));
+    run.says(&["not probed", "protocol=\"icmp\"", "ping_group_range"]);
+    run.says(&["full handshakes instead of SYNs", "protocol=\"tcp\"", "CAP_NET_RAW"]);
+    assert!(run.records.iter().all(|record| record.protocol == "connect"), "{:?}", run.records);
+    assert!(run.scrape.sum("podsonar_probes_total", &[("protocol", "icmp")]).is_none());
 }
 
 #[test]
@@ -137,6 +182,7 @@ struct Run {
     records: Vec<Record>,
     wire: Wire,
     scrape: podsonar_lab::scrape::Scrape,
+    lines: Vec<String>,
 }
 
 impl World {
@@ -166,7 +212,7 @@ impl World {
         assert!(agent.stop(soon()).expect("its end").success(), "{:?}", agent.process.lines());
         let records = agent.records().expect("records");
         let wire = Wire::new(&capture.stop().expect("packets"));
-        Run { records, wire, scrape }
+        Run { records, wire, scrape, lines: agent.process.lines() }
     }
 }
 
@@ -175,6 +221,21 @@ impl Run {
         let probe = self.wire.find(record);
         assert!(probe.is_some(), "not on the wire: {record:?}");
         probe.expect("asserted")
+    }
+
+    /// How a protocol was probed over a family.
+    fn mode(&self, protocol: &str, family: &str) -> String {
+        let labels = [("protocol", protocol), ("family", family)];
+        let modes = self.scrape.select("podsonar_probe_mode", &labels);
+        let modes: Vec<_> = modes.filter_map(|sample| sample.labels.get("mode").cloned()).collect();
+        assert_eq!(modes.len(), 1, "{protocol} {family}: {modes:?}");
+        modes.concat()
+    }
+
+    /// There is a log line with all of these words.
+    fn says(&self, words: &[&str]) {
+        let has = |line: &String| words.iter().all(|word| line.contains(word));
+        assert!(self.lines.iter().any(has), "{words:?} in {:#?}", self.lines);
     }
 
     /// The records of probes that left. Others fell due while the agent was starved, or while it ended.

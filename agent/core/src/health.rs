@@ -218,6 +218,11 @@ impl Health {
         self.until.iter().all(|until| self.now >= *until)
     }
 
+    /// Whether the probes over loopback show that this process' clock can be trusted.
+    pub fn control_is_good(&self) -> bool {
+        !self.has(Fault::Control)
+    }
+
     /// How often the driver stalled.
     pub fn stalls(&self) -> u64 {
         self.stalls

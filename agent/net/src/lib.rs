@@ -7,6 +7,7 @@ mod control;
 mod datagram;
 mod errno;
 mod filter;
+pub mod handshake;
 mod inbox;
 mod mtu;
 mod name;

@@ -68,6 +68,11 @@ impl ProbeSockets {
         self.modes.get(channel.index())?.as_ref()
     }
 
+    /// Whether a channel has a socket.
+    pub fn is_open(&self, channel: Channel) -> bool {
+        self.socket(channel).is_some()
+    }
+
     /// Why a channel is missing, taken out.
     pub fn take_error(&mut self, channel: Channel) -> Option<OpenError> {
         match self.modes.get_mut(channel.index())?.take()? {

@@ -202,6 +202,27 @@ pub(crate) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     if result == 0 { Ok(Memory { queued, room, dropped }) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Reads `TCP_INFO` (`tcp(7)`).
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
+    // SAFETY: tcp_info is plain integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `info` is `length` writable bytes, and getsockopt writes no more than that; older kernels write less.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            ptr::from_mut(&mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+}
+
 const EMPTY: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 // What the kernel is told about these types is what they are.

@@ -10,6 +10,7 @@ use podsonar_core::config::Buckets;
 use podsonar_core::engine::{Identity, Secret};
 use podsonar_core::target::{Family, Kind, Protocol, Stream, Target};
 use podsonar_core::time::ClockReading;
+use podsonar_core::wire::answer::Framing;
 use podsonar_core::wire::{Channel, Transport};
 use serde_json::Value;
 
@@ -433,7 +434,12 @@ impl Sockets for Net {
             .partition::<VecDeque<_>, _>(|packet| packet.at <= now && packet.channel == channel);
         state.packets = flying;
         for Flying { from, bytes, stamp, .. } in &arrived {
-            each(Received::Packet { from: *from, bytes, stamp: *stamp });
+            each(Received::Packet {
+                from: *from,
+                framing: Framing::of_raw(channel.family),
+                bytes,
+                stamp: *stamp,
+            });
         }
         if !arrived.is_empty()
             && let Some(step) = state.step_while_draining.take()

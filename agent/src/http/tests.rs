@@ -174,6 +174,7 @@ impl Server {
             version: "9.9.9",
             receive_buffers: [None; 4],
             buckets: Buckets::default(),
+            means: [None; 4],
         };
         let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));
         let listener = bind(Listen::At((Ipv4Addr::LOCALHOST, 0).into())).unwrap();

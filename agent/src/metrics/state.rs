@@ -14,7 +14,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
+use crate::condition::State;
+use crate::degrade::MeansByChannel;
+use crate::glance::Glance;
+
 use super::encode::Label;
+use super::dns::DnsMetrics;
+use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::reload::Reloads;
 use super::shape::{GroupShape, PathShape};
@@ -32,7 +38,15 @@ pub struct Metrics {
     paths: Mutex<Arc<Vec<Arc<Path>>>>,
     pub(super) groups: [[[Group; Kind::ALL.len()]; Family::ALL.len()]; Protocol::ALL.len()],
     pub(crate) stamps: [Stamps; Channel::ALL.len()],
-    pub(crate) targets: [Gauge; Kind::ALL.len()],
+    /// By kind and state.
+    pub(crate) targets: [[Gauge; State::ALL.len()]; Kind::ALL.len()],
+    pub(crate) unresolved: Gauge,
+    pub(crate) unhealthy: Unhealthy,
+    pub(crate) dns: DnsMetrics,
+    /// What happened since somebody last looked.
+    pub glance: Glance,
+    /// Handshakes that were answered while the control was bad, so that their duration says nothing.
+    pub(crate) connects_unobserved: Counter,
     pub(crate) drops: [Counter; Channel::ALL.len()],
     pub(crate) rejects: [Counter; Reject::ALL.len()],
     pub(crate) clock_jumps: Counter,
@@ -61,6 +75,8 @@ pub struct Facts {
     pub receive_buffers: [Option<u64>; Channel::ALL.len()],
     /// Bounds of the histograms.
     pub buckets: Buckets,
+    /// How each channel is probed, by [`Channel::index`]; `None` where it is not needed.
+    pub means: MeansByChannel,
 }
 
 impl Facts {
@@ -79,6 +95,11 @@ impl Metrics {
             groups: Default::default(),
             stamps: Default::default(),
             targets: Default::default(),
+            unresolved: Gauge::default(),
+            unhealthy: Unhealthy::default(),
+            dns: DnsMetrics::default(),
+            glance: Glance::default(),
+            connects_unobserved: Counter::default(),
             drops: Default::default(),
             rejects: Default::default(),
             clock_jumps: Counter::default(),
@@ -96,7 +117,7 @@ impl Metrics {
 
     /// How many targets are probed now.
     pub fn targets(&self) -> u64 {
-        self.targets.iter().map(Gauge::get).sum()
+        self.targets.iter().flatten().map(Gauge::get).sum()
     }
 
     /// The paths as they are now.
@@ -119,6 +140,15 @@ impl Metrics {
         Arc::make_mut(&mut lock(&self.paths)).retain(|path| !path.retired.load(Relaxed));
     }
 
+    /// A handshake took so long by this process' clock; unless that clock is not to be trusted.
+    pub(crate) fn observe_connect(&self, path: &Path, took: Duration, trusted: bool) {
+        if trusted {
+            path.rtt.observe(took.as_secs_f64());
+        } else {
+            self.connects_unobserved.inc();
+        }
+    }
+
     /// The group that a stream belongs to.
     pub(crate) fn group(&self, stream: &Stream) -> Option<&Group> {
         let families = self.groups.get(stream.protocol as usize)?;
@@ -131,7 +161,9 @@ impl Metrics {
 pub(crate) struct Path {
     pub(crate) stream: Stream,
     pub(super) answers: [Counter; Answer::ALL.len()],
+    /// Round trips; of handshakes how long they took.
     pub(super) rtt: Histogram,
+    pub(crate) faults: PathFaults,
     /// What is shown of its losses and its floor; `None` for control.
     pub(crate) shape: Option<PathShape>,
     retired: AtomicBool,
@@ -140,11 +172,16 @@ pub(crate) struct Path {
 impl Path {
     fn new(stream: Stream, buckets: &Buckets) -> Self {
         let native = NativeHistogramConfig::new(NATIVE_FACTOR);
+        let bounds = match stream.protocol {
+            Protocol::Icmp | Protocol::Tcp => &buckets.rtt,
+            Protocol::Connect => &buckets.connect,
+        };
         Self {
             shape: PathShape::of(&stream),
             stream,
             answers: Default::default(),
-            rtt: Histogram::new_classic_and_native(buckets.rtt.iter().copied(), native),
+            rtt: Histogram::new_classic_and_native(bounds.iter().copied(), native),
+            faults: PathFaults::default(),
             retired: AtomicBool::new(false),
         }
     }
@@ -185,10 +222,12 @@ pub(crate) enum Answer {
     Reset,
     Lost,
     Unreachable,
+    Listener,
 }
 
 impl Answer {
-    pub(crate) const ALL: [Self; 4] = [Self::Reply, Self::Reset, Self::Lost, Self::Unreachable];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Reply, Self::Reset, Self::Lost, Self::Unreachable, Self::Listener];
 
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -196,6 +235,7 @@ impl Answer {
             Self::Reset => "reset",
             Self::Lost => "lost",
             Self::Unreachable => "unreachable",
+            Self::Listener => "listener",
         }
     }
 
@@ -211,10 +251,12 @@ pub(crate) enum VoidReason {
     Skipped,
     Unknown,
     Discarded,
+    Intercepted,
 }
 
 impl VoidReason {
-    pub(crate) const ALL: [Self; 4] = [Self::NotSent, Self::Skipped, Self::Unknown, Self::Discarded];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::NotSent, Self::Skipped, Self::Unknown, Self::Discarded, Self::Intercepted];
 
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -222,6 +264,7 @@ impl VoidReason {
             Self::Skipped => "skipped",
             Self::Unknown => "unknown",
             Self::Discarded => "discarded",
+            Self::Intercepted => "intercepted",
         }
     }
 }
@@ -232,11 +275,13 @@ pub(crate) const fn verdict(result: ProbeResult) -> Result<Answer, VoidReason> {
         ProbeResult::Reply(_) => Ok(Answer::Reply),
         ProbeResult::Reset(_) => Ok(Answer::Reset),
         ProbeResult::Lost => Ok(Answer::Lost),
+        ProbeResult::Listener => Ok(Answer::Listener),
         ProbeResult::Unreachable(_) => Ok(Answer::Unreachable),
         ProbeResult::Void(Void::NotSent(_)) => Err(VoidReason::NotSent),
         ProbeResult::Void(Void::Skipped) => Err(VoidReason::Skipped),
         ProbeResult::Void(Void::Unknown) => Err(VoidReason::Unknown),
         ProbeResult::Void(Void::Discarded) => Err(VoidReason::Discarded),
+        ProbeResult::Void(Void::Intercepted) => Err(VoidReason::Intercepted),
     }
 }
 
@@ -248,6 +293,7 @@ pub(crate) struct Group {
     pub(crate) late: [Counter; LateHint::ALL.len()],
     pub(crate) duplicates: Counter,
     pub(super) shape: GroupShape,
+    pub(crate) extras: Extras,
 }
 
 impl Group {
@@ -268,6 +314,6 @@ pub(crate) struct Stamps {
 }
 
 /// The list of paths is never left half written, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

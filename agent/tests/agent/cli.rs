@@ -129,17 +129,20 @@ fn a_record_that_cannot_be_opened_is_one_line() {
 
 #[test]
 fn a_missing_privilege_is_one_line_with_the_remedy() {
-    // setpriv(1) is of util-linux, which every Linux has. The program must be where nobody can reach it.
-    let output = Command::new("setpriv")
+    // setpriv(1) and unshare(1) are of util-linux, which every Linux has. The program must be where nobody can reach
+    // it. A fresh network namespace has no ping group, whatever this machine has.
+    let output = Command::new("unshare")
+        .args(["--net", "--", "setpriv"])
         .args(["--bounding-set", "-all", "--inh-caps", "-all", "--reuid", "65534", "--clear-groups", "--"])
         .arg(env!("CARGO_BIN_EXE_podsonar"))
         .args(["run", "--target", "127.0.0.1", "--listen", "127.0.0.1:0"])
         .output()
-        .expect("setpriv of util-linux");
+        .expect("unshare of util-linux");
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         "error: cannot probe by ICMP over IPv4: the capability CAP_NET_RAW is missing (run as root, or `setcap \
-         cap_net_raw+ep` on the program, or add NET_RAW to the container's securityContext.capabilities)\n"
+         cap_net_raw+ep` on the program, or add NET_RAW to the container's securityContext.capabilities); \
+         without it, the sysctl net.ipv4.ping_group_range must cover one of this process's groups\n"
     );
     assert_eq!(output.status.code(), Some(1));
 }

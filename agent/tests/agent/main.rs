@@ -6,6 +6,8 @@ mod dns;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod connect;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod record;

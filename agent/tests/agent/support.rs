@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use podsonar::degrade::Means;
 use podsonar::ledger::{Ledger, TickReport};
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
@@ -35,6 +36,7 @@ impl Book {
             version: "1.2.3",
             receive_buffers: [Some(425_984), None, Some(262_144), None],
             buckets: Buckets::default(),
+            means: [Some(Means::Raw), Some(Means::None), Some(Means::Raw), Some(Means::Connect)],
         };
         let clock = clock(0);
         let metrics = Arc::new(Metrics::new(facts, clock.wall));

@@ -1,0 +1,141 @@
+//! What the engine finds out beyond results: silent flows, small paths, targets in trouble.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
+
+use podsonar_core::engine::{Boost, PathMtuFinding, Question};
+use podsonar_core::outcome::ProbeResult;
+use podsonar_core::query::QueryResult;
+use podsonar_core::target::{Stream, StreamId};
+
+use super::{Entry, Ledger, find};
+use crate::condition::{Heard, State};
+use crate::metrics::faults::Extra;
+
+impl Ledger {
+    /// A SYN that was sent to explain a silence has ended.
+    pub fn boost(&mut self, stream: StreamId, boost: Boost, result: ProbeResult) {
+        let Some(entry) = find(&mut self.live, stream) else { return };
+        let counts = self.metrics.group(&entry.stream).and_then(|group| group.extras.boosts.get(boost as usize));
+        if let Some(count) = counts.and_then(|counts| counts.get(Extra::from(result) as usize)) {
+            count.inc();
+        }
+    }
+
+    /// A large echo request has ended.
+    pub fn large(&mut self, stream: StreamId, result: ProbeResult) {
+        let Some(entry) = find(&mut self.live, stream) else { return };
+        let group = self.metrics.group(&entry.stream);
+        if let Some(count) = group.and_then(|group| group.extras.large.get(Extra::from(result) as usize)) {
+            count.inc();
+        }
+    }
+
+    /// A flow is black-holed from now on, or no longer. `source_of` tells from where packets to an address leave.
+    pub fn flow(
+        &mut self,
+        stream: StreamId,
+        source_port: u16,
+        dead: bool,
+        source_of: impl FnOnce(IpAddr) -> Option<IpAddr>,
+    ) {
+        let Some(entry) = find(&mut self.live, stream) else { return };
+        let target = &entry.stream.target;
+        let to = SocketAddr::new(target.address, target.port.unwrap_or(0));
+        let from = source_of(target.address).map_or_else(|| "?".into(), |from| from.to_string());
+        let destination = &*target.written;
+        if dead {
+            entry.dead_flows += 1;
+            entry.path.faults.dead_flows.fetch_add(1, Relaxed);
+            tracing::warn!(
+                destination,
+                flow = %format_args!("tcp {from} port {source_port} to {to}"),
+                "black-holed flow: five SYNs lost in a row while other flows to the target were answered"
+            );
+        } else {
+            entry.dead_flows = entry.dead_flows.saturating_sub(1);
+            entry.path.faults.dead_flows.fetch_sub(1, Relaxed);
+            tracing::info!(
+                destination,
+                flow = %format_args!("tcp {from} port {source_port} to {to}"),
+                "the flow is no longer black-holed, or no longer used"
+            );
+        }
+    }
+
+    /// What is known of the largest packet to a target has changed.
+    pub fn path_mtu(&mut self, stream: StreamId, finding: PathMtuFinding) {
+        let Some(entry) = find(&mut self.live, stream) else { return };
+        let before = entry.finding.replace(finding);
+        let was_blackholed = before.is_some_and(|before| before.blackholed);
+        let destination = &*entry.stream.target.written;
+        let address = entry.stream.target.address;
+        match (was_blackholed, finding.blackholed) {
+            (false, true) => {
+                entry.path.faults.blackholes.fetch_add(1, Relaxed);
+                tracing::warn!(
+                    destination,
+                    %address,
+                    "MTU black hole: large packets vanish without an ICMP error while small ones are answered"
+                );
+            }
+            (true, false) => {
+                entry.path.faults.blackholes.fetch_sub(1, Relaxed);
+                tracing::info!(destination, %address, "the MTU black hole is gone");
+            }
+            (true, true) | (false, false) => {}
+        }
+        if let Some(bytes) = finding.path_mtu {
+            tracing::debug!(destination, %address, bytes, "path MTU");
+        }
+        let path = std::sync::Arc::clone(&entry.path);
+        self.show_path_mtu(&path);
+    }
+
+    /// A question to a name server that fell due has its result.
+    pub fn query(&mut self, question: &Question, result: QueryResult) {
+        self.metrics.dns.count(question, result);
+    }
+
+    /// A stream leaves, and what was at fault on it.
+    pub(super) fn forget_faults(&mut self, entry: &Entry) {
+        let faults = &entry.path.faults;
+        faults.dead_flows.fetch_sub(u64::from(entry.dead_flows), Relaxed);
+        let blackholed = entry.finding.is_some_and(|finding| finding.blackholed);
+        faults.blackholes.fetch_sub(u64::from(blackholed), Relaxed);
+        if entry.finding.is_some() {
+            self.show_path_mtu(&entry.path);
+        }
+    }
+
+    /// A stream's target is heard otherwise, or no longer: its state, and its place among those in trouble.
+    pub(super) fn set_condition(&mut self, stream: &Stream, heard: Option<Heard>) {
+        let target = &stream.target;
+        let kind = target.kind as usize;
+        let gauge = |state: State| self.metrics.targets.get(kind).and_then(|states| states.get(state as usize));
+        let condition = self.targets.entry(std::sync::Arc::clone(target)).or_default();
+        let before = condition.has_streams().then(|| condition.state());
+        condition.set(stream.protocol, heard);
+        let after = condition.has_streams().then(|| condition.state());
+        if before != after {
+            before.and_then(gauge).map(|count| count.dec());
+            after.and_then(gauge).map(|count| count.inc());
+        }
+        let healthy = |state: Option<State>| state.is_none_or(|state| matches!(state, State::New | State::Answering));
+        if !healthy(before) || !healthy(after) {
+            let state = after.unwrap_or(State::New);
+            let trouble = condition.in_trouble().filter(|_| after.is_some());
+            self.metrics.unhealthy.set(target, state, trouble);
+        }
+        if after.is_none() {
+            self.targets.remove(target);
+        }
+    }
+
+    /// The smallest of a path's addresses is the path's.
+    fn show_path_mtu(&self, path: &std::sync::Arc<crate::metrics::state::Path>) {
+        let same = |entry: &&Entry| std::sync::Arc::ptr_eq(&entry.path, path);
+        let findings = self.live.iter().flatten().filter(same).filter_map(|entry| entry.finding?.path_mtu);
+        path.faults.path_mtu.store(findings.min().map_or(0, u64::from), Relaxed);
+    }
+}

@@ -1,0 +1,167 @@
+//! What is to be probed and asked just now: addresses as written, what names resolve to, and the control.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use podsonar_core::config::Probing;
+use podsonar_core::engine::{PlannedQuestion, Question};
+use podsonar_core::query::Record;
+use podsonar_core::query::search::SearchList;
+use podsonar_core::target::{Family, Kind, Planned, Protocol, Stream, Target};
+use podsonar_core::wire::{Channel, Transport};
+
+use crate::degrade::{self, MeansByChannel};
+use crate::discovery::names::Names;
+use crate::probe::dns::{Answer, Query};
+
+/// How often the control is probed.
+const CONTROL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Loopback answers within microseconds; this is the ordinary timeout, so that the control is judged as all else is.
+const CONTROL_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Puts together what is probed.
+#[derive(Debug)]
+pub struct Plan {
+    source: Arc<str>,
+    probing: Probing,
+    names: Names,
+    addresses: BTreeMap<Arc<str>, Vec<IpAddr>>,
+    search: Arc<SearchList>,
+}
+
+impl Plan {
+    /// The plan of an agent whose label `source` is `source`.
+    pub fn new(source: &str, probing: Probing) -> Self {
+        let search = search_list(&probing);
+        let (names, addresses) = (Names::default(), BTreeMap::new());
+        let mut plan = Self { source: source.into(), probing, names, addresses, search };
+        plan.configure();
+        plan
+    }
+
+    /// Other settings: what names resolve to is kept.
+    pub fn replace(&mut self, probing: Probing) {
+        self.search = search_list(&probing);
+        self.probing = probing;
+        self.configure();
+    }
+
+    fn configure(&mut self) {
+        let dns = &self.probing.dns;
+        let names = dns.names.iter().map(|asked| Arc::clone(&asked.name));
+        self.names.configure(names, dns.servers.iter().copied());
+        self.addresses = self.names.snapshot();
+    }
+
+    /// The settings.
+    pub fn probing(&self) -> &Probing {
+        &self.probing
+    }
+
+    /// A name server has answered, or not. Returns whether other addresses are to be probed from now on.
+    pub fn answered(&mut self, question: &Question, answer: &Answer) -> bool {
+        let Question { name, server, record } = question;
+        let changed = self.names.answer(name, *server, *record, answer.result, &answer.addresses);
+        if changed {
+            self.addresses = self.names.snapshot();
+        }
+        changed
+    }
+
+    fn addresses(&self, name: &str) -> &[IpAddr] {
+        self.addresses.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Names that have no address now.
+    pub fn unresolved(&self) -> usize {
+        let named = self.probing.named.iter().map(|plan| &plan.name);
+        named.filter(|name| self.addresses(name).is_empty()).count()
+    }
+
+    /// Every stream to be probed, with these means.
+    pub fn planned(&self, means: &MeansByChannel) -> Vec<Planned> {
+        let named =
+            self.probing.named.iter().flat_map(|plan| plan.planned(self.addresses(&plan.name)));
+        let (mut planned, _) = degrade::degrade(self.probing.planned.iter().cloned().chain(named).collect(), means);
+        planned.extend(self.control(&planned));
+        planned
+    }
+
+    /// Every question to be asked.
+    pub fn questions(&self) -> Vec<PlannedQuestion> {
+        let dns = &self.probing.dns;
+        let mut questions = Vec::new();
+        for asked in &dns.names {
+            let exchanges = self.search.candidates(&asked.name).len() as u32;
+            for &server in &dns.servers {
+                for record in Record::ALL {
+                    let question = Question { name: Arc::clone(&asked.name), server, record };
+                    questions.push(PlannedQuestion {
+                        question: Arc::new(question),
+                        interval: dns.interval,
+                        timeout: dns.timeout * exchanges,
+                        exchanges,
+                    });
+                }
+            }
+        }
+        questions
+    }
+
+    /// How a question is asked.
+    pub fn query(&self, question: &Question) -> (Query, Arc<SearchList>) {
+        let dns = &self.probing.dns;
+        let expect = dns.names.iter().find(|asked| asked.name == question.name);
+        let query = Query {
+            name: Arc::clone(&question.name),
+            server: question.server,
+            record: question.record,
+            expect: expect.map(|asked| asked.expect.as_slice().into()).unwrap_or_default(),
+            timeout: dns.timeout,
+        };
+        (query, Arc::clone(&self.search))
+    }
+
+    /// The channels that may be needed: what the addresses want, and both families for names.
+    pub fn channels(&self) -> Vec<Channel> {
+        let mut used: HashSet<Channel> =
+            self.probing.planned.iter().filter_map(|each| each.stream.channel()).collect();
+        for protocol in self.probing.named.iter().flat_map(|plan| &plan.protocols) {
+            if let Some(protocol) = Transport::of(*protocol) {
+                used.extend(Family::ALL.map(|family| Channel { protocol, family }));
+            }
+        }
+        Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
+    }
+
+    /// The same protocols over loopback: what they show is this host's own doing.
+    fn control(&self, planned: &[Planned]) -> Vec<Planned> {
+        let used: HashSet<(Protocol, Family)> =
+            planned.iter().map(|each| (each.stream.protocol, each.stream.family())).collect();
+        let mut control = Vec::new();
+        for family in Family::ALL {
+            let address: IpAddr = match family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            };
+            let target = Arc::new(Target {
+                written: Arc::clone(&self.source),
+                address,
+                port: Some(self.probing.closed_port),
+                kind: Kind::Control,
+            });
+            for protocol in Protocol::ALL.into_iter().filter(|protocol| used.contains(&(*protocol, family))) {
+                let stream = Stream { target: Arc::clone(&target), protocol };
+                control.push(Planned { stream, interval: CONTROL_INTERVAL, timeout: CONTROL_TIMEOUT });
+            }
+        }
+        control
+    }
+}
+
+fn search_list(probing: &Probing) -> Arc<SearchList> {
+    Arc::new(SearchList::new(&probing.dns.search, u32::from(probing.dns.ndots)))
+}
