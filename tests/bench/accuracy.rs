@@ -7,7 +7,7 @@ use crate::Options;
 use crate::agent::{Plan, THE_END};
 use crate::load::{Condition, pass};
 use crate::path::Path;
-use crate::peers::{Smokeping, fping, fping_line};
+use crate::peers::{Ping, Smokeping, fping, fping_line, smokeping};
 use crate::report::{Report, Table};
 use crate::stats::{Figure, Spread};
 use anyhow::Result;
@@ -154,23 +154,32 @@ fn measure_fping(condition: Condition, options: &Options) -> Result<Errors> {
     let pressure = condition.impose(&path.node)?;
     let capture = path.capture()?;
     let count = (time(options).as_millis() / interval(options).as_millis()) as u64;
-    let mut fping = fping(&path.node, options, &path.addresses(), interval(options), count, &pressure)?;
+    let mut fping = fping(&path.node, options, &path.addresses(), interval(options), Some(count), &pressure)?;
     fping.wait(Deadline::after(time(options) * 2 + THE_END))?;
     let wire = Wire::new(&capture.stop()?);
-    // The n-th ping of a target is its n-th request on the wire.
-    let mut sent: HashMap<IpAddr, Vec<Option<Duration>>> = HashMap::new();
-    for probe in wire.probes() {
-        if let ProbeKey::Echo { address, .. } = probe.key {
-            sent.entry(address).or_default().push(probe.rtt());
-        }
-    }
     let answered = wire.probes().iter().filter(|probe| probe.replies > 0).count();
     let lines = fping.all_output(soon())?;
-    let micros = lines.iter().filter_map(|line| fping_line(line)).filter_map(|(address, number, seconds)| {
-        let wire = sent.get(&address)?.get(number).copied().flatten()?;
-        Some((seconds - wire.as_secs_f64()).abs() * 1e6)
-    });
-    Ok(Errors::new(micros.collect(), answered))
+    let pings: Vec<Ping> = lines.iter().filter_map(|line| fping_line(line)).collect();
+    Ok(Errors::new(compare_pings(&pings, &wire).filter_map(|(_, micros)| micros).collect(), answered))
+}
+
+/// Pings with their requests on the wire, and by how many microseconds the round trips differ, where both have one. The
+/// n-th ping of a target is its n-th request.
+pub(crate) fn compare_pings<'a>(
+    pings: &'a [Ping],
+    wire: &'a Wire,
+) -> impl Iterator<Item = (&'a WireProbe, Option<f64>)> {
+    let mut sent: HashMap<IpAddr, Vec<&WireProbe>> = HashMap::new();
+    for probe in wire.probes() {
+        if let ProbeKey::Echo { address, .. } = probe.key {
+            sent.entry(address).or_default().push(probe);
+        }
+    }
+    pings.iter().filter_map(move |ping| {
+        let probe = *sent.get(&ping.target)?.get(ping.number)?;
+        let both = ping.seconds.zip(probe.rtt());
+        Some((probe, both.map(|(seconds, rtt)| (seconds - rtt.as_secs_f64()).abs() * 1e6)))
+    })
 }
 
 fn measure_smokeping(condition: Condition, options: &Options) -> Result<Errors> {
@@ -180,11 +189,14 @@ fn measure_smokeping(condition: Condition, options: &Options) -> Result<Errors> 
     let smokeping =
         Smokeping::start(&path.node, options, &path.addresses(), Duration::from_secs(1), &pressure)?;
     pass(time(options));
-    let reported = smokeping.means()?;
-    let captured = capture.stop()?;
-    drop(smokeping);
+    let reported = smokeping::means(&smokeping.scrape()?)?;
+    let wire = Wire::new(&capture.stop()?);
+    Ok(compare_means(&reported, &wire))
+}
+
+/// By how much reported means differ from the wire's, target by target.
+pub(crate) fn compare_means(reported: &HashMap<IpAddr, f64>, wire: &Wire) -> Errors {
     let mut seconds: HashMap<IpAddr, Vec<f64>> = HashMap::new();
-    let wire = Wire::new(&captured);
     for probe in wire.probes() {
         if let (ProbeKey::Echo { address, .. }, Some(rtt)) = (&probe.key, probe.rtt()) {
             seconds.entry(*address).or_default().push(rtt.as_secs_f64());
@@ -194,5 +206,5 @@ fn measure_smokeping(condition: Condition, options: &Options) -> Result<Errors> 
     let micros = reported
         .iter()
         .filter_map(|(address, reported)| Some((reported - mean(seconds.get(address)?)).abs() * 1e6));
-    Ok(Errors::new(micros.collect(), seconds.len()))
+    Errors::new(micros.collect(), seconds.len())
 }

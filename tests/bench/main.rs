@@ -15,9 +15,11 @@ mod report;
 mod scrape;
 mod spacing;
 mod stats;
+mod versus;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use podsonar_lab::tool;
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +44,8 @@ enum Command {
     Spacing(Options),
     /// CPU per scrape
     Scrape(Options),
+    /// The same targets under podsonar and under other probers
+    Peers(Options),
     /// The bare loop of system calls, as a program of its own
     #[command(hide = true)]
     Limit(limit::Limit),
@@ -84,12 +88,10 @@ impl Options {
     }
 
     fn peer(&self, name: &str) -> Result<PathBuf> {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-            || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
-            PathBuf::from,
-        );
-        let folder = self.peers.clone().unwrap_or_else(|| cache.join("podsonar/peers/bin"));
-        existing(&folder.join(name), "run tests/tools/peers.sh")
+        match &self.peers {
+            Some(folder) => existing(&folder.join(name), "--peers names its folder"),
+            None => Ok(tool::peer(name)?),
+        }
     }
 }
 
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Command::Loss(options) => loss::run(&options).and_then(|report| finish(&report, &options)),
         Command::Spacing(options) => spacing::run(&options).and_then(|report| finish(&report, &options)),
         Command::Scrape(options) => scrape::run(&options).and_then(|report| finish(&report, &options)),
+        Command::Peers(options) => versus::run(&options).and_then(|report| finish(&report, &options)),
         Command::Limit(limit) => limit.run().map(|()| ExitCode::SUCCESS),
         Command::Spin => load::spin(),
     };

@@ -3,13 +3,14 @@
 //! what a starved prober does to its figures.
 
 use crate::limit::PORT;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use podsonar_lab::capture::Capture;
 use podsonar_lab::fault::{Faults, Loss};
 use podsonar_lab::lab::End;
 use podsonar_lab::link::{LinkOptions, Way};
+use podsonar_lab::server::Listener;
 use podsonar_lab::{Host, Lab, Link};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
@@ -24,7 +25,7 @@ pub(crate) struct Path {
     interface: String,
     link: Option<Link>,
     targets: u32,
-    _server: TcpListener,
+    _server: Listener,
     _lab: Lab,
 }
 
@@ -59,7 +60,7 @@ impl Path {
     ) -> Result<Self> {
         far.answer_for(PREFIX)?;
         node.route(PREFIX, right.v4)?;
-        let server = far.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?.context("listen")?;
+        let server = Listener::start(far, SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))?;
         let interface = left.interface.clone();
         Ok(Self { node, interface, link, targets, _server: server, _lab: lab })
     }

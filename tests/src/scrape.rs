@@ -115,8 +115,20 @@ pub fn get(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Response, LabError> {
+    get_within(host, server, path, headers, TIMEOUT)
+}
+
+/// The same, giving up when nothing comes for so long.
+pub fn get_within(
+    host: &Host,
+    server: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<Response, LabError> {
     let doing = format!("GET http://{server}{path}");
-    let stream = host.enter(|| TcpStream::connect_timeout(&server, TIMEOUT))?.doing(doing.as_str())?;
+    let stream = host.enter(|| TcpStream::connect_timeout(&server, timeout))?.doing(doing.as_str())?;
+    stream.set_read_timeout(Some(timeout)).doing(doing.as_str())?;
     let bytes = exchange(stream, server, path, headers).doing(doing)?;
     Response::parse(&bytes).ok_or_else(|| {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -133,7 +145,6 @@ fn exchange(
     path: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut request = format!("GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n");
     for (name, value) in headers {
         request.extend([name, ": ", value, "\r\n"]);
