@@ -9,6 +9,8 @@ mod ledger;
 #[cfg(test)]
 mod record;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod scrape;
 #[cfg(test)]
 mod support;
