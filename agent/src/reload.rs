@@ -70,14 +70,13 @@ impl Reloader {
     /// way is told in the log and in `metrics`. Dropping the future loses nothing.
     pub async fn next(&mut self, metrics: &Metrics, open: &[Channel]) -> Probing {
         loop {
-            let loading = match &mut self.loading {
-                Some(loading) => loading,
-                None => {
-                    let why = self.watcher.changed().await;
-                    tracing::info!(%why, "reading the configuration again");
-                    let (sources, running) = (Arc::clone(&self.sources), Arc::clone(&self.running));
-                    self.loading.insert(spawn_blocking(move || load(&sources, &running)))
-                }
+            let loading = if let Some(loading) = &mut self.loading {
+                loading
+            } else {
+                let why = self.watcher.changed().await;
+                tracing::info!(%why, "reading the configuration again");
+                let (sources, running) = (Arc::clone(&self.sources), Arc::clone(&self.running));
+                self.loading.insert(spawn_blocking(move || load(&sources, &running)))
             };
             let loaded = loading.await;
             self.loading = None;

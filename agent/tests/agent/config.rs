@@ -83,8 +83,10 @@ fn every_broken_configuration_has_its_exact_messages() {
         assert_eq!(output.status.code(), Some(2), "{title}: {stderr}");
         assert!(output.stdout.is_empty(), "{title}");
         let flags = if words.is_empty() { String::new() } else { format!("$ {}\n", words.join(" ")) };
-        let said_lines: String = said.iter().map(|line| format!("! {line}\n")).collect();
-        found.push_str(&format!("\n== {title}\n{flags}{}{said_lines}", file.trim_start_matches('\n')));
+        let said_lines = said.iter().flat_map(|line| ["! ", line, "\n"]);
+        found.extend(
+            ["\n== ", title, "\n", &flags, file.trim_start_matches('\n')].into_iter().chain(said_lines),
+        );
         if std::env::var_os("UPDATE_GOLDEN").is_none() {
             assert_eq!(&said, messages, "{title}");
         }

@@ -12,6 +12,8 @@ mod ledger;
 #[cfg(test)]
 mod record;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod scrape;
 #[cfg(test)]
 mod shape;

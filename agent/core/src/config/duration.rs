@@ -26,7 +26,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
 pub(super) fn text(duration: Duration) -> String {
     let micros = duration.as_micros();
     let units = [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
-    let fitting = units.into_iter().find(|(_, unit)| micros > 0 && micros % unit == 0);
+    let fitting = units.into_iter().find(|(_, unit)| micros > 0 && micros.is_multiple_of(*unit));
     let (unit, length) = fitting.unwrap_or(("us", 1));
     format!("{}{unit}", micros / length)
 }

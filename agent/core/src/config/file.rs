@@ -179,7 +179,7 @@ impl Reader<'_> {
             }
             match key.text.as_str() {
                 word if word == whom => {
-                    target.text = self.value(setting.key, node)?.text.trim().to_owned();
+                    self.value(setting.key, node)?.text.trim().clone_into(&mut target.text);
                 }
                 "interval" => target.interval = self.value(beside(setting, 0), node),
                 "timeout" => target.timeout = self.value(beside(setting, 1), node),

@@ -161,10 +161,10 @@ impl Resolving<'_> {
         let interval = self.duration(&setting::DNS_INTERVAL);
         let timeout = self.duration(&setting::DNS_TIMEOUT);
         let max_qps = self.decimal(&setting::MAX_QPS);
-        let servers = self.items(&setting::SERVERS, MAX_SERVERS, server, &Fault::NotServer);
-        let servers = servers.unwrap_or_else(|| Some(resolver.servers.clone()));
-        let search = self.items(&setting::SEARCH, MAX_SEARCH, domain, &Fault::NotDomain);
-        let search = search.unwrap_or_else(|| Some(resolver.search.clone()));
+        let servers = (MAX_SERVERS, Fault::NotServer, &*resolver.servers);
+        let servers = self.items(&setting::SERVERS, server, &servers);
+        let search = (MAX_SEARCH, Fault::NotDomain, &*resolver.search);
+        let search = self.items(&setting::SEARCH, domain, &search);
         let ndots = match self.one(&setting::NDOTS) {
             None => Some(resolver.ndots),
             Some(_) => self.whole(&setting::NDOTS).and_then(|number| u8::try_from(number).ok()),
@@ -233,20 +233,20 @@ impl Resolving<'_> {
         (bounds.len() == given.items.len()).then(|| bounds.into())
     }
 
-    /// Each entry of a list that has no default, read by `parse`; `None` if it is not set.
-    fn items<T>(
+    /// Each entry of a list, read by `parse`: at most so many, what is wrong with one that cannot be read, and what
+    /// they are if none is written.
+    fn items<T: Clone>(
         &mut self,
         setting: &'static Setting,
-        most: usize,
         parse: fn(&str) -> Option<T>,
-        fault: &Fault,
-    ) -> Option<Option<Vec<T>>> {
-        let given = self.written.values.get(setting.key)?;
+        (most, fault, fallback): &(usize, Fault, &[T]),
+    ) -> Option<Vec<T>> {
+        let Some(given) = self.written.values.get(setting.key) else { return Some(fallback.to_vec()) };
         if given.items.is_empty() && setting.kind == Kind::Servers {
             self.note(At::new(setting.key, given.origin.clone()), None, Fault::EmptyList);
         }
-        if given.items.len() > most {
-            self.note(At::new(setting.key, given.origin.clone()), None, Fault::TooMany(most));
+        if given.items.len() > *most {
+            self.note(At::new(setting.key, given.origin.clone()), None, Fault::TooMany(*most));
         }
         let mut parsed = Vec::with_capacity(given.items.len());
         for Item { text, origin } in &given.items {
@@ -255,7 +255,7 @@ impl Resolving<'_> {
                 None => self.note(At::new(setting.key, origin.clone()), Some(text), fault.clone()),
             }
         }
-        Some((parsed.len() == given.items.len()).then_some(parsed))
+        (parsed.len() == given.items.len()).then_some(parsed)
     }
 
     /// The value in force and its place: as written, or the default.

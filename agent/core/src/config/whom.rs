@@ -198,12 +198,11 @@ impl<'a> Resolving<'a> {
     ) -> Option<Arc<str>> {
         let mut expect: Vec<IpAddr> = Vec::with_capacity(written.expect.len());
         for item in &written.expect {
-            match item.text.parse() {
-                Ok(address) => expect.push(address),
-                Err(_) => {
-                    let at = At::new(format!("{}.expect", written.at.key), item.origin.clone());
-                    self.note(at, Some(&item.text), Fault::NotAddress);
-                }
+            if let Ok(address) = item.text.parse() {
+                expect.push(address);
+            } else {
+                let at = At::new(format!("{}.expect", written.at.key), item.origin.clone());
+                self.note(at, Some(&item.text), Fault::NotAddress);
             }
         }
         if expect.len() < written.expect.len() {

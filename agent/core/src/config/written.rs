@@ -56,7 +56,7 @@ impl Given {
     pub(super) fn new(kind: Kind, origin: Origin, text: &str) -> Self {
         let item = |text: &str| Item { text: text.trim().to_owned(), origin: origin.clone() };
         let items = if kind.is_list() { text.split(',').map(item).collect() } else { vec![item(text)] };
-        Self { items, origin }
+        Self { origin, items }
     }
 
     /// The value as text; a list has commas between its entries.

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        let (root, faults) = parse(&"[".repeat(17));
+        let (root, faults) = parse(&("[".repeat(17) + &"]".repeat(17)));
         assert_eq!((root, faults), (None, vec![(1, Fault::TooDeep)]));
     }
 }
