@@ -4,6 +4,7 @@
 //! [`driver`] carries out what the engine decides; the [`ledger`] turns its results into [`metrics`] and records.
 
 pub mod clock;
+pub mod discovery;
 pub mod driver;
 pub mod http;
 pub mod ledger;
