@@ -2,6 +2,7 @@
 //! come from. The README's table is generated from the declarations, and a golden file holds the whole scrape.
 
 pub mod accept;
+pub mod dns;
 mod encode;
 mod process;
 pub mod scrape;
@@ -17,6 +18,7 @@ use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, EncodeMe
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use self::dns::AskedName;
 use self::encode::{Label, sample};
 use self::state::{Answer, Group, Metrics, Path, VoidReason};
 
@@ -31,6 +33,9 @@ const NATIVE_FACTOR: f64 = 1.1;
 
 /// Bounds of `podsonar_schedule_lag_seconds`, in seconds.
 pub const LAG_BOUNDS: [f64; 7] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.5];
+
+/// Bounds of `podsonar_dns_duration_seconds`, in seconds.
+pub const DNS_BOUNDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 
 /// One metric family.
 #[derive(Debug)]
@@ -81,6 +86,8 @@ impl From<MetricType> for prometheus_client::metrics::MetricType {
 enum Samples {
     /// From each path.
     Path(fn(&Path, &Metrics, &mut MetricEncoder<'_>) -> fmt::Result),
+    /// From each name at each of its servers.
+    Name(fn(&AskedName, &Metrics, &mut MetricEncoder<'_>) -> fmt::Result),
     /// From the agent as a whole.
     Agent(fn(&Metrics, MetricEncoder<'_>) -> fmt::Result),
 }
@@ -89,6 +96,7 @@ const PATH: &[&str] =
     &["protocol", "family", "kind", "source", "source_zone", "destination", "destination_zone"];
 const PATH_RESULT: &[&str] =
     &["protocol", "family", "kind", "source", "source_zone", "destination", "destination_zone", "result"];
+const SERVER: &[&str] = &["source", "source_zone", "server"];
 const CHANNEL: &[&str] = &["protocol", "family"];
 
 /// Every metric, in the order of exposition.
@@ -130,6 +138,38 @@ pub static ALL: &[Metric] = &[
         labels: &["protocol", "family", "kind", "source"],
         help: "Further answers to answered probes.",
         samples: Samples::Agent(duplicate_replies),
+    },
+    Metric {
+        name: "podsonar_dns_duration_seconds",
+        kind: MetricType::NativeHistogram,
+        labels: SERVER,
+        help: "Time that a name server took to answer by UDP, between kernel stamps, whatever it answered; an answer \
+               without them is counted, not observed.",
+        samples: Samples::Agent(dns::duration),
+    },
+    Metric {
+        name: "podsonar_dns_queries_total",
+        kind: MetricType::Counter,
+        labels: &["source", "source_zone", "server", "name", "result"],
+        help: "Names asked of name servers, by what became of the whole search: noerror, nxdomain, nodata, servfail \
+               (also a referral), refused, other_rcode, malformed, mismatch (not the expected address), timeout, \
+               unreachable (an ICMP error), not_sent.",
+        samples: Samples::Name(dns::queries),
+    },
+    Metric {
+        name: "podsonar_dns_exchanges_total",
+        kind: MetricType::Counter,
+        labels: &["source", "source_zone", "server", "form", "result"],
+        help: "Questions to name servers: names as_written, and searched, with a domain of the search list behind them.",
+        samples: Samples::Agent(dns::exchanges),
+    },
+    Metric {
+        name: "podsonar_dns_ignored_packets_total",
+        kind: MetricType::Counter,
+        labels: &["source", "source_zone", "server", "reason"],
+        help: "Packets passed over while waiting for a name server's answer: other_address, wrong_id, wrong_question, \
+               not_an_answer, garbage, late (after the timeout).",
+        samples: Samples::Agent(dns::ignored),
     },
     Metric {
         name: "podsonar_targets",

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
+use super::dns::Dns;
 use super::encode::Label;
 use super::{LAG_BOUNDS, NATIVE_FACTOR, RTT_BOUNDS};
 
@@ -40,6 +41,7 @@ pub struct Metrics {
     pub(crate) record_dropped: Counter,
     pub(crate) scrapes_in_progress: Gauge,
     pub(crate) scrapes_refused: Counter,
+    pub(super) dns: Dns,
 }
 
 /// What is known when the agent starts and never changes.
@@ -81,6 +83,7 @@ impl Metrics {
             record_dropped: Counter::default(),
             scrapes_in_progress: Gauge::default(),
             scrapes_refused: Counter::default(),
+            dns: Dns::default(),
         }
     }
 
@@ -248,7 +251,7 @@ pub(crate) struct Stamps {
     pub(crate) rx: [Counter; StampSource::ALL.len()],
 }
 
-/// The list of paths is never left half written, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A list is never left half written, so a panic elsewhere does not spoil it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

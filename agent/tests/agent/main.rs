@@ -7,6 +7,8 @@ mod dns;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod record;
 #[cfg(test)]
 mod scrape;

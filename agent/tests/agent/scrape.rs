@@ -169,6 +169,7 @@ fn fed() -> Book {
     book.outcome(4, ProbeResult::Unreachable(Unreachable::Prohibited));
     book.ledger.stray(StreamId(3), Stray::Late(LateHint::WayBack));
     book.ledger.stray(StreamId(1), Stray::Duplicate);
+    crate::names::feed(&book);
     book.ledger.tick(&TickReport {
         drops: [4, 0, 1, 0],
         rejects: [1, 2, 3, 4, 5, 6],
