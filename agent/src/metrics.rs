@@ -2,8 +2,8 @@
 //! come from. The README's table is generated from the declarations, and a golden file holds the whole scrape.
 
 pub mod accept;
+pub mod dns;
 mod encode;
-pub(crate) mod dns;
 pub(crate) mod faults;
 mod health;
 mod process;
@@ -22,6 +22,7 @@ use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, EncodeMe
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use self::dns::AskedName;
 use self::encode::{Label, sample};
 use self::state::{Answer, Group, Metrics, Path, VoidReason};
 
@@ -83,6 +84,8 @@ impl From<MetricType> for prometheus_client::metrics::MetricType {
 enum Samples {
     /// From each path.
     Path(fn(&Path, &Metrics, &mut MetricEncoder<'_>) -> fmt::Result),
+    /// From each name at each of its servers.
+    Name(fn(&AskedName, &Metrics, &mut MetricEncoder<'_>) -> fmt::Result),
     /// From the agent as a whole.
     Agent(fn(&Metrics, MetricEncoder<'_>) -> fmt::Result),
 }
@@ -92,6 +95,7 @@ const PATH: &[&str] =
 const PATH_RESULT: &[&str] =
     &["protocol", "family", "kind", "source", "source_zone", "destination", "destination_zone", "result"];
 const EDGE: &[&str] = &["family", "source", "source_zone", "destination", "destination_zone"];
+const SERVER: &[&str] = &["source", "source_zone", "server"];
 const CHANNEL: &[&str] = &["protocol", "family"];
 
 /// Every metric, in the order of exposition.
@@ -177,6 +181,36 @@ pub static ALL: &[Metric] = &[
         labels: PATH,
         help: "10th percentile of a path's ICMP round trips of the last 60 s, of at most one of each second.",
         samples: Samples::Path(shape::rtt_floor),
+        name: "podsonar_dns_duration_seconds",
+        kind: MetricType::NativeHistogram,
+        labels: SERVER,
+        help: "Time that a name server took to answer by UDP, between kernel stamps, whatever it answered; an answer \
+               without them is counted, not observed.",
+        samples: Samples::Agent(dns::duration),
+    },
+    Metric {
+        name: "podsonar_dns_queries_total",
+        kind: MetricType::Counter,
+        labels: &["source", "source_zone", "server", "name", "result"],
+        help: "Names asked of name servers, by what became of the whole search: noerror, nxdomain, nodata, servfail \
+               (also a referral), refused, other_rcode, malformed, mismatch (not the expected address), timeout, \
+               unreachable (an ICMP error), not_sent.",
+        samples: Samples::Name(dns::queries),
+    },
+    Metric {
+        name: "podsonar_dns_exchanges_total",
+        kind: MetricType::Counter,
+        labels: &["source", "source_zone", "server", "form", "result"],
+        help: "Questions to name servers: names as_written, and searched, with a domain of the search list behind them.",
+        samples: Samples::Agent(dns::exchanges),
+    },
+    Metric {
+        name: "podsonar_dns_ignored_packets_total",
+        kind: MetricType::Counter,
+        labels: &["source", "source_zone", "server", "reason"],
+        help: "Packets passed over while waiting for a name server's answer: other_address, wrong_id, wrong_question, \
+               not_an_answer, garbage, late (after the timeout).",
+        samples: Samples::Agent(dns::ignored),
     },
     Metric {
         name: "podsonar_targets",

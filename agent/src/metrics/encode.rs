@@ -10,6 +10,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::registry::Registry;
 
+use super::dns::AskedName;
 use super::state::{Metrics, Path};
 use super::{ALL, Metric, Samples};
 
@@ -39,15 +40,16 @@ impl EncodeLabelSet for Labels<'_> {
     }
 }
 
-/// Paths in one part: so few that a part is small beside a piece of a body.
-const PATHS: usize = 8;
+/// Paths, or names, in one part: so few that a part is small beside a piece of a body.
+const MEMBERS: usize = 8;
 
-/// What is rendered at once: a metric of the agent, or a metric of some paths.
+/// What is rendered at once: a metric of the agent, or a metric of some paths or names.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) metric: &'static Metric,
     metrics: Arc<Metrics>,
     paths: Arc<Vec<Arc<Path>>>,
+    names: Arc<Vec<Arc<AskedName>>>,
     range: Range<usize>,
     /// It is its metric's first part.
     pub(super) first: bool,
@@ -74,22 +76,27 @@ impl Collector for Part {
                 let paths = self.paths.get(self.range.clone()).unwrap_or_default();
                 paths.iter().try_for_each(|path| samples(path, &self.metrics, &mut family))
             }
+            Samples::Name(samples) => {
+                let names = self.names.get(self.range.clone()).unwrap_or_default();
+                names.iter().try_for_each(|name| samples(name, &self.metrics, &mut family))
+            }
         }
     }
 }
 
-/// All parts of a scrape, in the order of exposition. Paths that come later are not in it.
+/// All parts of a scrape, in the order of exposition. Paths and names that come later are not in it.
 #[derive(Debug)]
 pub(super) struct Parts {
     metrics: Arc<Metrics>,
     paths: Arc<Vec<Arc<Path>>>,
+    names: Arc<Vec<Arc<AskedName>>>,
     metric: usize,
-    path: usize,
+    member: usize,
 }
 
 impl Parts {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { paths: metrics.paths(), metrics, metric: 0, path: 0 }
+        Self { paths: metrics.paths(), names: metrics.dns.names(), metrics, metric: 0, member: 0 }
     }
 }
 
@@ -98,14 +105,16 @@ impl Iterator for Parts {
 
     fn next(&mut self) -> Option<Part> {
         let metric = ALL.get(self.metric)?;
-        let paths = match metric.samples {
+        let members = match metric.samples {
             Samples::Agent(_) => 0,
             Samples::Path(_) => self.paths.len(),
+            Samples::Name(_) => self.names.len(),
         };
-        let range = self.path..paths.min(self.path + PATHS);
-        let (first, last) = (range.start == 0, range.end == paths);
-        (self.metric, self.path) = if last { (self.metric + 1, 0) } else { (self.metric, range.end) };
-        let (metrics, paths) = (Arc::clone(&self.metrics), Arc::clone(&self.paths));
-        Some(Part { metric, metrics, paths, range, first, last })
+        let range = self.member..members.min(self.member + MEMBERS);
+        let (first, last) = (range.start == 0, range.end == members);
+        (self.metric, self.member) = if last { (self.metric + 1, 0) } else { (self.metric, range.end) };
+        let metrics = Arc::clone(&self.metrics);
+        let (paths, names) = (Arc::clone(&self.paths), Arc::clone(&self.names));
+        Some(Part { metric, metrics, paths, names, range, first, last })
     }
 }

@@ -19,7 +19,7 @@ use crate::degrade::MeansByChannel;
 use crate::glance::Glance;
 
 use super::encode::Label;
-use super::dns::DnsMetrics;
+use super::dns::Dns;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::reload::Reloads;
@@ -42,7 +42,6 @@ pub struct Metrics {
     pub(crate) targets: [[Gauge; State::ALL.len()]; Kind::ALL.len()],
     pub(crate) unresolved: Gauge,
     pub(crate) unhealthy: Unhealthy,
-    pub(crate) dns: DnsMetrics,
     /// What happened since somebody last looked.
     pub glance: Glance,
     /// Handshakes that were answered while the control was bad, so that their duration says nothing.
@@ -60,6 +59,7 @@ pub struct Metrics {
     pub(crate) scrapes_in_progress: Gauge,
     pub(crate) scrapes_refused: Counter,
     pub(crate) reloads: Reloads,
+    pub(super) dns: Dns,
 }
 
 /// What is known when the agent starts and never changes.
@@ -97,7 +97,6 @@ impl Metrics {
             targets: Default::default(),
             unresolved: Gauge::default(),
             unhealthy: Unhealthy::default(),
-            dns: DnsMetrics::default(),
             glance: Glance::default(),
             connects_unobserved: Counter::default(),
             drops: Default::default(),
@@ -112,6 +111,7 @@ impl Metrics {
             scrapes_in_progress: Gauge::default(),
             scrapes_refused: Counter::default(),
             reloads: Reloads::default(),
+            dns: Dns::default(),
         }
     }
 
@@ -313,7 +313,7 @@ pub(crate) struct Stamps {
     pub(crate) rx: [Counter; StampSource::ALL.len()],
 }
 
-/// The list of paths is never left half written, so a panic elsewhere does not spoil it.
+/// A list is never left half written, so a panic elsewhere does not spoil it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

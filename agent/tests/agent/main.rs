@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod config;
@@ -9,6 +10,8 @@ mod config;
 mod connect;
 #[cfg(test)]
 mod ledger;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod record;
 #[cfg(test)]

@@ -177,6 +177,7 @@ fn fed() -> Book {
     book.metrics.set_throttling(Some(throttling));
     book.ledger.stray(StreamId(3), Stray::Late(LateHint::WayBack));
     book.ledger.stray(StreamId(1), Stray::Duplicate);
+    crate::names::feed(&book);
     book.ledger.tick(&TickReport {
         overslept: Duration::from_millis(1_500),
         drops: [4, 0, 1, 0],
