@@ -10,6 +10,7 @@ pub mod http;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
+pub mod preflight;
 pub mod probe;
 pub mod record;
 pub mod run;

@@ -25,6 +25,7 @@ use crate::driver::{self, Driver};
 use crate::http::{self, Limits, Site};
 use crate::ledger::{Ledger, RETAIN};
 use crate::metrics::state::{Facts, Metrics};
+use crate::preflight;
 use crate::record;
 use crate::settings::Settings;
 
@@ -146,11 +147,12 @@ impl Agent {
             Some(path) => Some(record::open(&path).map_err(|source| RunError::Record { path, source })?),
         };
         let random = Random::draw()?;
+        let buffer = receive_buffer(&probing.planned);
         let mut sockets = ProbeSockets::open(&podsonar_net::Settings {
             channels: channels(&probing.planned),
             icmp_id: random.icmp_id,
             flows: FLOWS,
-            receive_buffer: receive_buffer(&probing.planned),
+            receive_buffer: buffer,
             message_size: icmp::HEADER + probing.size,
             largest_message: LARGEST_MESSAGE,
         });
@@ -158,6 +160,7 @@ impl Agent {
         let planned = possible(probing.planned, means, &mut sockets)?;
         let channels: Vec<Channel> =
             Channel::ALL.into_iter().filter(|channel| sockets.is_open(*channel)).collect();
+        preflight::log(&preflight::report(&channels, buffer));
         let icmp_id = sockets.icmp_id();
         let clock = SystemClocks.read();
         let facts = facts(source.clone(), zone, means, &sockets);

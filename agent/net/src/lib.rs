@@ -5,9 +5,11 @@
 mod clock;
 mod control;
 mod errno;
+mod errors;
 mod filter;
 pub mod handshake;
 mod inbox;
+pub mod interception;
 mod mtu;
 mod name;
 mod outbox;
@@ -29,6 +31,7 @@ use podsonar_core::wire::Channel;
 use podsonar_core::wire::answer::Framing;
 
 pub use crate::clock::{monotonic, read_clocks};
+pub use crate::errors::icmp_errors_arrive;
 pub use crate::mtu::route_mtu;
 pub use crate::settings::{Mode, OpenError, Settings};
 pub use crate::sockets::ProbeSockets;

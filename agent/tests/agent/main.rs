@@ -7,6 +7,8 @@ mod connect;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod preflight;
+#[cfg(test)]
 mod record;
 #[cfg(test)]
 mod scrape;

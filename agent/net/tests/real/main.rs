@@ -5,6 +5,7 @@
 mod datagram;
 mod errors;
 mod host;
+mod interception;
 mod limits;
 mod mtu;
 mod open;
