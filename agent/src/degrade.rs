@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use podsonar_core::target::{Planned, Protocol, Stream};
+use podsonar_core::target::{Family, Planned, Protocol, Stream};
 use podsonar_core::wire::{Channel, Transport};
 use podsonar_net::{Mode, OpenError};
 
@@ -81,6 +81,13 @@ pub fn degrade(planned: Vec<Planned>, means: MeansByChannel) -> (Vec<Planned>, V
     (probed, unprobed)
 }
 
+/// Whether a stream of this protocol and family can be probed, maybe otherwise than meant.
+pub fn may_probe(protocol: Protocol, family: Family, means: MeansByChannel) -> bool {
+    let Some(protocol) = Transport::of(protocol) else { return true };
+    let channel = Channel { protocol, family };
+    means.get(channel.index()).copied().flatten().is_some_and(|means| means != Means::None)
+}
+
 /// One log line for each channel that is not as it should be: what is missing, what follows from it, what to do.
 /// `unprobed` are the streams that cannot be probed.
 pub fn tell(modes: &[(Channel, &Mode)], unprobed: &[Planned]) {
@@ -121,7 +128,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use podsonar_core::target::{Family, Kind, Target};
+    use podsonar_core::target::{Kind, Target};
 
     use super::*;
 

@@ -442,7 +442,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 }
                 Event::Large(stream, result) => self.ledger.large(stream, result),
                 Event::PathMtu(stream, finding) => self.ledger.path_mtu(stream, finding),
-                Event::Query(question, result) => self.ledger.query(&question, result),
+                Event::Query(question, result) => self.ledger.query(question, result),
             }
         }
         let mut drops = [0; Channel::ALL.len()];
@@ -461,6 +461,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             rejects: self.engine.rejects(),
             clock_jumps: self.engine.clock_jumps(),
         });
+        self.engine.set_verdicts(self.ledger.health().gives_verdicts());
     }
 }
 

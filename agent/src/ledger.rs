@@ -9,14 +9,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podsonar_core::engine::PathMtuFinding;
+use podsonar_core::engine::{PathMtuFinding, Question};
 use podsonar_core::health::{Health, Signs};
 use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
+use podsonar_core::query::QueryResult;
 use podsonar_core::shape::Shape;
 use podsonar_core::target::{Family, Kind, Planned, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::condition::{Condition, Heard, Streak};
 use crate::metrics::state::{Metrics, Path, verdict};
@@ -57,6 +59,8 @@ pub struct Ledger {
     health: Health,
     /// The streams by [`StreamId::slot`].
     live: Vec<Option<Entry>>,
+    /// Where results of questions to name servers go.
+    queries: Option<UnboundedSender<(Arc<Question>, QueryResult)>>,
     paths: HashMap<Labels, Use>,
     targets: HashMap<Arc<Target>, Condition>,
 }
@@ -111,9 +115,16 @@ impl Ledger {
             next_expiry: now + EXPIRE_EVERY,
             health: Health::new(now),
             live: Vec::new(),
+            queries: None,
             paths: HashMap::new(),
             targets: HashMap::new(),
         }
+    }
+
+    /// Results of questions to name servers go there.
+    #[must_use]
+    pub fn with_queries(self, queries: UnboundedSender<(Arc<Question>, QueryResult)>) -> Self {
+        Self { queries: Some(queries), ..self }
     }
 
     /// The agent's own health as of the last tick: whether it may name culprits, and what is wrong with it.

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod plan;
+pub mod preflight;
 pub mod probe;
 pub mod record;
 pub mod reload;

@@ -181,6 +181,8 @@ pub static ALL: &[Metric] = &[
         labels: PATH,
         help: "10th percentile of a path's ICMP round trips of the last 60 s, of at most one of each second.",
         samples: Samples::Path(shape::rtt_floor),
+    },
+    Metric {
         name: "podsonar_dns_duration_seconds",
         kind: MetricType::NativeHistogram,
         labels: SERVER,
@@ -230,9 +232,7 @@ pub static ALL: &[Metric] = &[
     Metric {
         name: "podsonar_unhealthy_target",
         kind: MetricType::Gauge,
-        labels: &[
-            "source", "source_zone", "destination", "destination_ip", "protocol", "family", "state",
-        ],
+        labels: &["source", "source_zone", "destination", "destination_ip", "protocol", "family", "state"],
         help: "Always 1: a target in trouble by this protocol. At most 20 are named, the longest in trouble first.",
         samples: Samples::Agent(faults::unhealthy_targets),
     },

@@ -1,6 +1,6 @@
 //! What is to be probed and asked just now: addresses as written, what names resolve to, and the control.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use podsonar_core::wire::{Channel, Transport};
 
 use crate::degrade::{self, MeansByChannel};
 use crate::discovery::names::Names;
-use crate::probe::dns::{Answer, Query};
+use crate::probe::dns::Answer;
+use crate::probe::runner::Asking;
 
 /// How often the control is probed.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ pub struct Plan {
     probing: Probing,
     names: Names,
     addresses: BTreeMap<Arc<str>, Vec<IpAddr>>,
-    search: Arc<SearchList>,
+    search: SearchList,
 }
 
 impl Plan {
@@ -71,7 +72,8 @@ impl Plan {
         changed
     }
 
-    fn addresses(&self, name: &str) -> &[IpAddr] {
+    /// The addresses of a name that are probed now.
+    pub fn addresses(&self, name: &str) -> &[IpAddr] {
         self.addresses.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -82,10 +84,10 @@ impl Plan {
     }
 
     /// Every stream to be probed, with these means.
-    pub fn planned(&self, means: &MeansByChannel) -> Vec<Planned> {
-        let named =
-            self.probing.named.iter().flat_map(|plan| plan.planned(self.addresses(&plan.name)));
-        let (mut planned, _) = degrade::degrade(self.probing.planned.iter().cloned().chain(named).collect(), means);
+    pub fn planned(&self, means: MeansByChannel) -> Vec<Planned> {
+        let named = self.probing.named.iter().flat_map(|plan| plan.planned(self.addresses(&plan.name)));
+        let (mut planned, _) =
+            degrade::degrade(self.probing.planned.iter().cloned().chain(named).collect(), means);
         planned.extend(self.control(&planned));
         planned
     }
@@ -111,18 +113,15 @@ impl Plan {
         questions
     }
 
-    /// How a question is asked.
-    pub fn query(&self, question: &Question) -> (Query, Arc<SearchList>) {
+    /// How questions are asked.
+    pub fn asking(&self) -> Asking {
         let dns = &self.probing.dns;
-        let expect = dns.names.iter().find(|asked| asked.name == question.name);
-        let query = Query {
-            name: Arc::clone(&question.name),
-            server: question.server,
-            record: question.record,
-            expect: expect.map(|asked| asked.expect.as_slice().into()).unwrap_or_default(),
+        let expect = dns.names.iter().filter(|asked| !asked.expect.is_empty());
+        Asking {
+            expect: expect.map(|asked| (Arc::clone(&asked.name), asked.expect.as_slice().into())).collect(),
             timeout: dns.timeout,
-        };
-        (query, Arc::clone(&self.search))
+            search: self.search.clone(),
+        }
     }
 
     /// The channels that may be needed: what the addresses want, and both families for names.
@@ -135,6 +134,23 @@ impl Plan {
             }
         }
         Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
+    }
+
+    /// Whether some TCP target is beyond loopback, so that it matters if something answers for everybody.
+    pub fn has_distant_tcp(&self) -> bool {
+        let distant = |each: &Planned| {
+            each.stream.protocol != Protocol::Icmp && !each.stream.target.address.is_loopback()
+        };
+        let named = self.probing.named.iter().flat_map(|plan| &plan.protocols);
+        self.probing.planned.iter().any(distant) || named.into_iter().any(|each| *each != Protocol::Icmp)
+    }
+
+    /// TCP ports of targets, each once.
+    pub fn tcp_ports(&self) -> Vec<u16> {
+        let fixed = self.probing.planned.iter().filter_map(|each| each.stream.target.port);
+        let ports: BTreeSet<u16> =
+            fixed.chain(self.probing.named.iter().filter_map(|plan| plan.port)).collect();
+        ports.into_iter().collect()
     }
 
     /// The same protocols over loopback: what they show is this host's own doing.
@@ -162,6 +178,6 @@ impl Plan {
     }
 }
 
-fn search_list(probing: &Probing) -> Arc<SearchList> {
-    Arc::new(SearchList::new(&probing.dns.search, u32::from(probing.dns.ndots)))
+fn search_list(probing: &Probing) -> SearchList {
+    SearchList::new(&probing.dns.search, u32::from(probing.dns.ndots))
 }

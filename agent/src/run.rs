@@ -4,27 +4,36 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use podsonar_core::config::{self, Configuration, Probing};
-use podsonar_core::engine::{Engine, Identity, Secret};
+use podsonar_core::engine::{Engine, Identity, Question, Secret};
+use podsonar_core::query::QueryResult;
 use podsonar_core::target::{Family, Planned};
-use podsonar_core::wire::{Channel, icmp};
-use podsonar_net::{OpenError, RawSockets};
+use podsonar_core::wire::{Channel, Transport, icmp};
+use podsonar_net::interception::intercepted_ports;
+use podsonar_net::{Mode, OpenError, ProbeSockets};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant as Deadline, interval, timeout_at};
 
 use crate::clock::{self, Clocks, SystemClocks};
+use crate::degrade::{self, Means, MeansByChannel};
 use crate::driver::{self, Driver};
+use crate::glance;
 use crate::http::{self, Limits, Site};
 use crate::ledger::Ledger;
+use crate::metrics::dns::DnsMetrics;
 use crate::metrics::state::{Facts, Metrics};
+use crate::plan::Plan;
+use crate::preflight;
+use crate::probe::runner::{Answered, Runner, SharedAsking};
 use crate::record;
 use crate::reload::Reloader;
 use crate::settings::Settings;
@@ -32,6 +41,15 @@ use crate::throttle;
 
 /// What a small packet costs in a receive buffer, in bytes.
 const PACKET_COST: u64 = 832;
+
+/// The largest echo request that is ever sent, in bytes: jumbo frames and a little.
+const LARGEST_MESSAGE: usize = 9_216;
+
+/// A name is taken to have so many addresses when buffers are sized.
+const ADDRESSES_OF_A_NAME: usize = 8;
+
+/// How long an answer that nobody should give is waited for.
+const INTERCEPTION: Duration = Duration::from_secs(1);
 
 /// The longest time for which the agent may not run without its receive buffers overflowing.
 const LONGEST_STALL: Duration = Duration::from_secs(2);
@@ -111,15 +129,25 @@ async fn live(settings: Settings) -> Result<(), RunError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let Settings { configuration, read, sources } = settings;
     let mut reloader = Reloader::new(sources, read, &configuration.probing)?;
-    let mut agent = Agent::start(configuration)?;
+    let mut agent = Agent::start(configuration).await?;
     let mut watch = interval(WATCH);
+    let mut look = interval(glance::EVERY);
+    let watched = glance::is_watched();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = watch.tick() => if agent.driver.is_finished() { return Err(RunError::DriverEnded) },
+            _ = watch.tick() => {
+                if agent.driver.is_finished() {
+                    return Err(RunError::DriverEnded);
+                }
+                agent.dns.expire(clock::now());
+            }
+            _ = look.tick(), if watched => glance::show(&agent.metrics.glance.take(), &agent.metrics.targets_in_words()),
             _ = &mut agent.http => return Err(RunError::HttpEnded),
-            probing = reloader.next(&agent.metrics, &agent.channels) => agent.driver.probe(probing.planned),
+            probing = reloader.next(&agent.metrics, &agent.channels) => agent.replace(probing),
+            Some(answered) = agent.answers.recv() => agent.take_answer(&answered),
+            Some((question, result)) = agent.results.recv() => agent.dns.result(&question, result),
         }
     }
     tracing::info!("stopping");
@@ -129,16 +157,22 @@ async fn live(settings: Settings) -> Result<(), RunError> {
 /// Everything that runs.
 #[derive(Debug)]
 struct Agent {
-    driver: driver::Handle,
-    metrics: Arc<Metrics>,
+    plan: Plan,
+    means: MeansByChannel,
     channels: Vec<Channel>,
+    driver: driver::Handle,
+    asking: SharedAsking,
+    answers: UnboundedReceiver<Answered>,
+    results: UnboundedReceiver<(Arc<Question>, QueryResult)>,
+    metrics: Arc<Metrics>,
+    dns: DnsMetrics,
     http: JoinHandle<()>,
     stop_http: watch::Sender<bool>,
     writer: Option<record::Writer>,
 }
 
 impl Agent {
-    fn start(configuration: Configuration) -> Result<Self, RunError> {
+    async fn start(configuration: Configuration) -> Result<Self, RunError> {
         let Configuration { agent, probing } = configuration;
         let config::Agent { source, zone, listen, record: record_path, .. } = agent;
         let listener =
@@ -148,55 +182,120 @@ impl Agent {
             Some(path) => Some(record::open(&path).map_err(|source| RunError::Record { path, source })?),
         };
         let random = Random::draw()?;
-        let channels = channels(&probing.planned);
-        let sockets = RawSockets::open(&podsonar_net::Settings {
-            channels: channels.clone(),
+        let plan = Plan::new(&source, probing);
+        let buffer = receive_buffer(&plan);
+        let mut sockets = ProbeSockets::open(&podsonar_net::Settings {
+            channels: plan.channels(),
             icmp_id: random.icmp_id,
-            flows: probing.flows,
-            receive_buffer: receive_buffer(&probing.planned),
-            message_size: icmp::HEADER + probing.size,
-        })?;
+            flows: plan.probing().flows,
+            receive_buffer: buffer,
+            message_size: icmp::HEADER + plan.probing().size,
+            largest_message: LARGEST_MESSAGE,
+        });
+        let means = means(&sockets);
+        check_means(&plan, means, &mut sockets)?;
+        let channels: Vec<Channel> =
+            Channel::ALL.into_iter().filter(|channel| sockets.is_open(*channel)).collect();
+        preflight::log(&preflight::report(&channels, buffer));
+        let intercepted = is_intercepted(&plan, &channels).await;
+        let planned = plan.planned(means);
+        let icmp_id = sockets.icmp_id();
         let clock = SystemClocks.read();
-        let metrics =
-            Arc::new(Metrics::new(facts(source.clone(), zone, &probing, &channels, &sockets), clock.wall));
+        let facts = facts(source.clone(), zone, plan.probing(), means, &sockets);
+        let metrics = Arc::new(Metrics::new(facts, clock.wall));
         let site = Site {
             metrics: Arc::clone(&metrics),
             now: clock::now,
             started: clock.mono,
             limits: Limits::default(),
         };
-        announce(&listener, &probing.planned, &channels, &sockets)?;
+        announce(&listener, &planned, &channels, &sockets)?;
 
         let (recorder, writer) = match record_file {
             None => (None, None),
             Some(file) => {
-                let (recorder, writer) = record::start(file, random.icmp_id, Arc::clone(&metrics))?;
+                let (recorder, writer) = record::start(file, icmp_id, Arc::clone(&metrics))?;
                 (Some(recorder), Some(writer))
             }
         };
+        let probing = plan.probing();
         let identity = Identity {
             source,
             epoch: random.epoch,
             key: random.key,
-            icmp_id: random.icmp_id,
+            icmp_id,
             source_ports_v4: sockets.source_ports(Family::V4).to_vec(),
             source_ports_v6: sockets.source_ports(Family::V6).to_vec(),
-            size: probing.size,
+            closed_port: probing.closed_port,
+            size: u16::try_from(probing.size).unwrap_or(u16::MAX),
+            large_interval: probing.mtu,
             max_pps: probing.max_pps,
         };
-        // It ends with the runtime.
-        tokio::spawn(throttle::watch(Arc::clone(&metrics)));
+        let asking = SharedAsking::default();
+        let (answered, answers) = unbounded_channel();
+        let (resulted, results) = unbounded_channel();
         let driver = driver::spawn(Driver::new(
             Engine::new(identity, clock),
             sockets,
             SystemClocks,
-            Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono),
-            driver::Settings { channels: channels.clone(), icmp_id: random.icmp_id, size: probing.size },
+            Box::new(Runner::start(Arc::clone(&asking), answered)?),
+            Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono).with_queries(resulted),
+            driver::Settings { channels: channels.clone(), icmp_id },
         ))?;
-        driver.probe(probing.planned);
+        driver.intercepted(intercepted);
+        tokio::spawn(throttle::watch(Arc::clone(&metrics)));
+        let dns = DnsMetrics::new(Arc::clone(&metrics), probing.retain);
         let (stop_http, stop) = watch::channel(false);
         let http = tokio::spawn(http::serve(listener, Arc::new(site), stop));
-        Ok(Self { driver, metrics, channels, http, stop_http, writer })
+        let mut agent = Self {
+            plan,
+            means,
+            channels,
+            driver,
+            asking,
+            answers,
+            results,
+            metrics,
+            dns,
+            http,
+            stop_http,
+            writer,
+        };
+        agent.driver.probe(planned);
+        agent.ask();
+        Ok(agent)
+    }
+
+    /// Other settings than before, validated.
+    fn replace(&mut self, probing: Probing) {
+        self.plan.replace(probing);
+        self.driver.probe(self.plan.planned(self.means));
+        self.ask();
+    }
+
+    /// Asks what the plan wants asked.
+    fn ask(&mut self) {
+        let asking = Arc::new(self.plan.asking());
+        *self.asking.write().unwrap_or_else(PoisonError::into_inner) = asking;
+        let dns = &self.plan.probing().dns;
+        let pairs = dns
+            .names
+            .iter()
+            .flat_map(|asked| dns.servers.iter().map(|server| (*server, Arc::clone(&asked.name))));
+        self.dns.configure(pairs, clock::now());
+        self.driver.ask(self.plan.questions(), dns.max_qps);
+        self.metrics.set_unresolved(self.plan.unresolved());
+    }
+
+    /// A name server was asked: other addresses are probed from now on if it says so.
+    fn take_answer(&mut self, answered: &Answered) {
+        let Answered { question, query, answer } = answered;
+        self.dns.answer(query, answer);
+        if self.plan.answered(question, answer) {
+            tracing::info!(name = %question.name, addresses = ?self.plan.addresses(&question.name), "addresses changed");
+            self.driver.probe(self.plan.planned(self.means));
+        }
+        self.metrics.set_unresolved(self.plan.unresolved());
     }
 
     /// Ends everything in order: no new probes, the answers in flight, the last scrapes, the record.
@@ -220,32 +319,92 @@ impl Agent {
     }
 }
 
-/// The channels that the streams need: each raw socket costs every packet of the host a little.
-fn channels(planned: &[Planned]) -> Vec<Channel> {
-    let used: HashSet<Channel> = planned.iter().filter_map(|each| each.stream.channel()).collect();
-    Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
-}
-
 /// Room for each probe's reply and transmit stamp: those in flight, and those of the longest stall.
-fn receive_buffer(planned: &[Planned]) -> usize {
-    let packets: f64 = planned
-        .iter()
-        .map(|each| (each.timeout + LONGEST_STALL).as_secs_f64() / each.interval.as_secs_f64())
-        .sum();
+fn receive_buffer(plan: &Plan) -> usize {
+    let probing = plan.probing();
+    let in_flight = |interval: Duration, timeout: Duration| {
+        (timeout + LONGEST_STALL).as_secs_f64() / interval.as_secs_f64()
+    };
+    let fixed = probing.planned.iter().map(|each| in_flight(each.interval, each.timeout));
+    let named = probing.named.iter().map(|each| {
+        let streams = each.protocols.len() * ADDRESSES_OF_A_NAME;
+        in_flight(each.interval, each.timeout) * streams as f64
+    });
+    let packets: f64 = fixed.chain(named).sum();
     let bytes = (packets.ceil() as u64).saturating_mul(2 * PACKET_COST);
     usize::try_from(bytes.clamp(MIN_BUFFER, MAX_BUFFER)).unwrap_or(usize::MAX)
+}
+
+/// What each channel got.
+fn means(sockets: &ProbeSockets) -> MeansByChannel {
+    Channel::ALL.map(|channel| sockets.mode(channel).map(|mode| Means::of(channel, mode)))
+}
+
+/// Logs what is not as it should be.
+///
+/// # Errors
+/// Nothing can be probed: the first reason.
+fn check_means(plan: &Plan, means: MeansByChannel, sockets: &mut ProbeSockets) -> Result<(), RunError> {
+    let (probed, unprobed) = degrade::degrade(plan.probing().planned.clone(), means);
+    let names = plan.probing().named.iter().any(|each| {
+        each.protocols.iter().any(|protocol| {
+            let may = |family| degrade::may_probe(*protocol, family, means);
+            Family::ALL.into_iter().any(may)
+        })
+    });
+    let only_asks = plan.probing().planned.is_empty() && plan.probing().named.is_empty();
+    if probed.is_empty()
+        && !names
+        && !only_asks
+        && let Some(error) = Channel::ALL.into_iter().find_map(|channel| sockets.take_error(channel))
+    {
+        return Err(error.into());
+    }
+    let modes: Vec<(Channel, &Mode)> = Channel::ALL
+        .into_iter()
+        .filter_map(|channel| sockets.mode(channel).map(|mode| (channel, mode)))
+        .collect();
+    degrade::tell(&modes, &unprobed);
+    Ok(())
+}
+
+/// Whether something on this host answers SYNs for everybody, as service meshes do. If it cannot be found out, it does
+/// not: probes will tell.
+async fn is_intercepted(plan: &Plan, channels: &[Channel]) -> bool {
+    let tcp = Channel { protocol: Transport::Tcp, family: Family::V4 };
+    if !plan.probing().interception || !channels.contains(&tcp) || !plan.has_distant_tcp() {
+        return false;
+    }
+    let ports = plan.tcp_ports();
+    let found = spawn_blocking(move || intercepted_ports(&ports, INTERCEPTION)).await;
+    match found {
+        Ok(Ok(ports)) if !ports.is_empty() => {
+            tracing::error!(
+                ?ports,
+                "something on this host answers SYNs for everybody (a service mesh, a transparent proxy): TCP is not \
+                 measured, its probes end as intercepted; exclude podsonar from the mesh"
+            );
+            true
+        }
+        Ok(Ok(_)) => false,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot tell whether something answers for everybody");
+            false
+        }
+        Err(_) => false,
+    }
 }
 
 fn facts(
     source: String,
     zone: String,
     probing: &Probing,
-    channels: &[Channel],
-    sockets: &RawSockets,
+    means: MeansByChannel,
+    sockets: &ProbeSockets,
 ) -> Facts {
-    let granted = |channel| channels.contains(&channel).then(|| sockets.granted_buffer(channel) as u64);
+    let granted = |channel| sockets.is_open(channel).then(|| sockets.granted_buffer(channel) as u64);
     let (version, buckets) = (env!("CARGO_PKG_VERSION"), probing.buckets.clone());
-    Facts { source, zone, version, receive_buffers: Channel::ALL.map(granted), buckets }
+    Facts { source, zone, version, receive_buffers: Channel::ALL.map(granted), buckets, means }
 }
 
 /// One line that says what goes on, and a warning where the kernel does not stamp.
@@ -253,7 +412,7 @@ fn announce(
     listener: &TcpListener,
     planned: &[Planned],
     channels: &[Channel],
-    sockets: &RawSockets,
+    sockets: &ProbeSockets,
 ) -> io::Result<()> {
     let targets: HashSet<_> = planned.iter().map(|each| &each.stream.target).collect();
     let per_second: f64 = planned.iter().map(|each| each.interval.as_secs_f64().recip()).sum();

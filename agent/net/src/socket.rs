@@ -104,6 +104,14 @@ impl ProbeSocket {
         self.socket.attach_filter(&filter::answers(self.channel, 0, ports))
     }
 
+    /// How many hops its packets may take.
+    pub(crate) fn set_hop_limit(&self, hops: u32) -> io::Result<()> {
+        match self.channel.family {
+            Family::V4 => self.socket.set_ttl_v4(hops),
+            Family::V6 => self.socket.set_unicast_hops_v6(hops),
+        }
+    }
+
     /// Whether a further socket may take this datagram socket's identifier.
     pub(crate) fn share_identifier(&self, share: bool) -> io::Result<()> {
         self.socket.set_reuse_address(share)

@@ -106,6 +106,13 @@ impl ProbeSockets {
         self.socket(channel).is_some_and(ProbeSocket::has_stamps)
     }
 
+    /// How many hops a channel's packets may take from now on.
+    pub(crate) fn set_hop_limit(&self, channel: Channel, hops: u32) -> Result<(), OpenError> {
+        let Some(socket) = self.socket(channel) else { return Ok(()) };
+        let failed = |source| OpenError::Option { channel, what: "hop limit", source };
+        socket.set_hop_limit(hops).map_err(failed)
+    }
+
     fn open_channel(&mut self, channel: Channel, settings: &Settings) -> Mode {
         match self.open_raw(channel, settings) {
             Ok(()) => Mode::Raw,

@@ -1,6 +1,7 @@
 //! What the engine finds out beyond results: silent flows, small paths, targets in trouble.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use podsonar_core::engine::{Boost, PathMtuFinding, Question};
@@ -16,7 +17,8 @@ impl Ledger {
     /// A SYN that was sent to explain a silence has ended.
     pub fn boost(&mut self, stream: StreamId, boost: Boost, result: ProbeResult) {
         let Some(entry) = find(&mut self.live, stream) else { return };
-        let counts = self.metrics.group(&entry.stream).and_then(|group| group.extras.boosts.get(boost as usize));
+        let counts =
+            self.metrics.group(&entry.stream).and_then(|group| group.extras.boosts.get(boost as usize));
         if let Some(count) = counts.and_then(|counts| counts.get(Extra::from(result) as usize)) {
             count.inc();
         }
@@ -88,13 +90,16 @@ impl Ledger {
         if let Some(bytes) = finding.path_mtu {
             tracing::debug!(destination, %address, bytes, "path MTU");
         }
-        let path = std::sync::Arc::clone(&entry.path);
+        let path = Arc::clone(&entry.path);
         self.show_path_mtu(&path);
     }
 
     /// A question to a name server that fell due has its result.
-    pub fn query(&mut self, question: &Question, result: QueryResult) {
-        self.metrics.dns.count(question, result);
+    pub fn query(&mut self, question: Arc<Question>, result: QueryResult) {
+        if let Some(queries) = &self.queries {
+            // Nobody listens only while the agent ends.
+            let _ = queries.send((question, result));
+        }
     }
 
     /// A stream leaves, and what was at fault on it.
@@ -112,8 +117,9 @@ impl Ledger {
     pub(super) fn set_condition(&mut self, stream: &Stream, heard: Option<Heard>) {
         let target = &stream.target;
         let kind = target.kind as usize;
-        let gauge = |state: State| self.metrics.targets.get(kind).and_then(|states| states.get(state as usize));
-        let condition = self.targets.entry(std::sync::Arc::clone(target)).or_default();
+        let gauge =
+            |state: State| self.metrics.targets.get(kind).and_then(|states| states.get(state as usize));
+        let condition = self.targets.entry(Arc::clone(target)).or_default();
         let before = condition.has_streams().then(|| condition.state());
         condition.set(stream.protocol, heard);
         let after = condition.has_streams().then(|| condition.state());
@@ -121,7 +127,8 @@ impl Ledger {
             before.and_then(gauge).map(|count| count.dec());
             after.and_then(gauge).map(|count| count.inc());
         }
-        let healthy = |state: Option<State>| state.is_none_or(|state| matches!(state, State::New | State::Answering));
+        let healthy =
+            |state: Option<State>| state.is_none_or(|state| matches!(state, State::New | State::Answering));
         if !healthy(before) || !healthy(after) {
             let state = after.unwrap_or(State::New);
             let trouble = condition.in_trouble().filter(|_| after.is_some());
@@ -133,8 +140,8 @@ impl Ledger {
     }
 
     /// The smallest of a path's addresses is the path's.
-    fn show_path_mtu(&self, path: &std::sync::Arc<crate::metrics::state::Path>) {
-        let same = |entry: &&Entry| std::sync::Arc::ptr_eq(&entry.path, path);
+    fn show_path_mtu(&self, path: &Arc<crate::metrics::state::Path>) {
+        let same = |entry: &&Entry| Arc::ptr_eq(&entry.path, path);
         let findings = self.live.iter().flatten().filter(same).filter_map(|entry| entry.finding?.path_mtu);
         path.faults.path_mtu.store(findings.min().map_or(0, u64::from), Relaxed);
     }

@@ -14,9 +14,9 @@ use prometheus_client::encoding::MetricEncoder;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
+use super::NATIVE_FACTOR;
 use super::encode::{Label, sample};
 use super::state::{Facts, Metrics, lock};
-use super::NATIVE_FACTOR;
 use crate::probe::dns::{Answer, Query};
 
 /// The series of name servers and names, as a scrape sees them.

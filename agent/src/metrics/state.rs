@@ -18,8 +18,8 @@ use crate::condition::State;
 use crate::degrade::MeansByChannel;
 use crate::glance::Glance;
 
-use super::encode::Label;
 use super::dns::Dns;
+use super::encode::Label;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::reload::Reloads;
@@ -118,6 +118,23 @@ impl Metrics {
     /// How many targets are probed now.
     pub fn targets(&self) -> u64 {
         self.targets.iter().flatten().map(Gauge::get).sum()
+    }
+
+    /// So many names to be probed have no address.
+    pub(crate) fn set_unresolved(&self, names: usize) {
+        self.unresolved.set(names as u64);
+    }
+
+    /// Targets by state, in words: only states that some target is in.
+    pub fn targets_in_words(&self) -> String {
+        let count = |state: State| {
+            let by_kind = self.targets.iter().zip(Kind::ALL).filter(|(_, kind)| *kind != Kind::Control);
+            by_kind.filter_map(|(states, _)| states.get(state as usize)).map(Gauge::get).sum::<u64>()
+        };
+        let states = State::ALL.map(|state| (count(state), state.label()));
+        let unresolved = (self.unresolved.get(), "unresolved");
+        let words = states.into_iter().chain([unresolved]).filter(|(count, _)| *count > 0);
+        words.map(|(count, label)| format!("{count} {label}")).collect::<Vec<_>>().join(", ")
     }
 
     /// The paths as they are now.

@@ -150,7 +150,7 @@ fn at(host: &str, port: u16) -> SocketAddr {
 }
 
 /// Runs a test's body on a thread with a network namespace of its own, which has only loopback.
-fn on_a_host(body: impl FnOnce() + Send + 'static) {
+pub(crate) fn on_a_host(body: impl FnOnce() + Send + 'static) {
     let host = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace (CAP_SYS_ADMIN) is needed");
         command("ip link set lo up");
@@ -170,7 +170,7 @@ fn firewall(rules: &[&str]) {
     }
 }
 
-fn command(line: &str) {
+pub(crate) fn command(line: &str) {
     let mut words = line.split_whitespace();
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));

@@ -3,15 +3,16 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
-mod dns;
-#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod names;
+mod preflight;
 #[cfg(test)]
 mod record;
 #[cfg(test)]

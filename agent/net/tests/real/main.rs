@@ -6,6 +6,7 @@ mod datagram;
 mod datagrams;
 mod errors;
 mod host;
+mod interception;
 mod limits;
 mod mtu;
 mod open;

@@ -1,0 +1,127 @@
+//! The driver's errands as tasks on the errands' thread: handshakes, and questions to name servers.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use podsonar_core::engine::{Connect, ConnectEnd, Connected, PlannedQuestion, Question, QuestionId};
+use podsonar_core::outcome::SendError;
+use podsonar_core::query::QueryResult;
+use podsonar_core::query::search::SearchList;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::connect::{self, End, Ended};
+use super::dns::{Answer, Prober, Query};
+use super::errands::{AT_ONCE, Errands};
+use crate::clock;
+use crate::driver::{self, Done};
+
+/// How questions are asked: what the configuration says beyond the questions themselves.
+#[derive(Debug, Default)]
+pub struct Asking {
+    /// The only addresses that are right, by name.
+    pub expect: HashMap<Arc<str>, Arc<[IpAddr]>>,
+    /// Time for each exchange.
+    pub timeout: Duration,
+    /// The search list.
+    pub search: SearchList,
+}
+
+impl Asking {
+    fn query(&self, question: &Question) -> Query {
+        Query {
+            name: Arc::clone(&question.name),
+            server: question.server,
+            record: question.record,
+            expect: self.expect.get(&question.name).cloned().unwrap_or_default(),
+            timeout: self.timeout,
+        }
+    }
+}
+
+/// An [`Asking`] that a reload replaces.
+pub type SharedAsking = Arc<RwLock<Arc<Asking>>>;
+
+/// A question that was asked, and all that its server said.
+#[derive(Debug)]
+pub struct Answered {
+    /// The question.
+    pub question: Arc<Question>,
+    /// What was asked.
+    pub query: Query,
+    /// What came of it.
+    pub answer: Answer,
+}
+
+/// Carries out errands. What name servers say goes to whoever keeps the names, what became of each errand back to the
+/// driver.
+#[derive(Debug)]
+pub struct Runner {
+    errands: Errands<Done>,
+    refused: VecDeque<Done>,
+    prober: Arc<Prober>,
+    asking: SharedAsking,
+    answers: UnboundedSender<Answered>,
+}
+
+impl Runner {
+    /// Starts the errands' thread.
+    ///
+    /// # Errors
+    /// The thread's or its runtime's.
+    pub fn start(asking: SharedAsking, answers: UnboundedSender<Answered>) -> io::Result<Self> {
+        let (errands, prober) = (Errands::start(AT_ONCE)?, Arc::new(Prober::new()));
+        Ok(Self { errands, refused: VecDeque::new(), prober, asking, answers })
+    }
+}
+
+impl driver::Errands for Runner {
+    fn connect(&mut self, connect: Connect) {
+        let errand = async move {
+            let ended = connect::connect(connect.to, connect.timeout).await;
+            Done::Connected(connect.probe, connected(&ended))
+        };
+        if self.errands.run(errand).is_err() {
+            let now = clock::now();
+            let end = ConnectEnd::NotSent(SendError::QueueFull);
+            let connected = Connected { began: now, ended: now, end };
+            self.refused.push_back(Done::Connected(connect.probe, connected));
+        }
+    }
+
+    fn ask(&mut self, id: QuestionId, planned: &PlannedQuestion) {
+        // Whoever writes only replaces an Arc, so nothing is ever half written.
+        let asking = Arc::clone(&self.asking.read().unwrap_or_else(PoisonError::into_inner));
+        let (prober, answers) = (Arc::clone(&self.prober), self.answers.clone());
+        let question = Arc::clone(&planned.question);
+        let errand = async move {
+            let query = asking.query(&question);
+            let answer = prober.ask(&query, &asking.search).await;
+            let result = answer.result;
+            // Nobody listens only while the agent ends.
+            let _ = answers.send(Answered { question, query, answer });
+            Done::Queried(id, result)
+        };
+        if self.errands.run(errand).is_err() {
+            self.refused.push_back(Done::Queried(id, QueryResult::NotSent));
+        }
+    }
+
+    fn next_done(&mut self) -> Option<Done> {
+        self.refused.pop_front().or_else(|| self.errands.finished().next())
+    }
+}
+
+fn connected(ended: &Ended) -> Connected {
+    let end = match ended.end {
+        End::Connected => ConnectEnd::Accepted,
+        End::Refused => ConnectEnd::Refused,
+        End::Lost => ConnectEnd::TimedOut,
+        End::Unreachable(reason) => ConnectEnd::Unreachable(reason),
+        End::NotSent(error) => ConnectEnd::NotSent(error),
+        End::Unclear => ConnectEnd::Unclear,
+    };
+    Connected { began: ended.started, ended: ended.ended, end }
+}
