@@ -475,30 +475,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_channels_in_use_are_opened() {
-        let labels = |targets: &[&str]| {
-            let channels = channels(&planned(targets));
-            channels.into_iter().map(|each| (each.protocol.label(), each.family.label())).collect::<Vec<_>>()
-        };
-        assert_eq!(labels(&["127.0.0.1"]), [("icmp", "4")]);
-        assert_eq!(labels(&["[::1]:80"]), [("icmp", "6"), ("tcp", "6")]);
-    }
-
-    #[test]
     fn a_buffer_holds_what_is_in_flight_and_a_stall_within_bounds() {
-        assert_eq!(receive_buffer(&planned(&["127.0.0.1"])), 256 * 1024);
+        assert_eq!(receive_buffer(&plan(&["127.0.0.1"])), 256 * 1024);
         let many: Vec<_> =
             (1..=10_000).map(|host| format!("10.0.{}.{}", host / 250, host % 250 + 1)).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
-        assert_eq!(receive_buffer(&planned(&many)), 28_000 * 2 * 832);
+        assert_eq!(receive_buffer(&plan(&many)), 28_000 * 2 * 832);
     }
 
-    fn planned(targets: &[&str]) -> Vec<Planned> {
+    fn plan(targets: &[&str]) -> Plan {
         let mut written = Written::default();
         for target in targets {
             written.set(&setting::TARGETS, Origin::Flag("--target"), target);
         }
         let host = Host { name: Some("host".into()), ..Host::default() };
-        written.resolve(&host).unwrap().probing.planned
+        Plan::new("host", written.resolve(&host).unwrap().probing)
     }
 }

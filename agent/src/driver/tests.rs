@@ -277,7 +277,9 @@ impl World {
             icmp_id: ICMP_ID,
             source_ports_v4: vec![],
             source_ports_v6: vec![40_000, 40_001, 40_002],
+            closed_port: 1,
             size: 56,
+            large_interval: None,
             max_pps: 20_000,
         };
         let channels = [Transport::Icmp, Transport::Tcp]
@@ -287,8 +289,9 @@ impl World {
             Engine::new(identity, clock),
             net.clone(),
             net.clone(),
+            Box::new(Nobody),
             Ledger::new(metrics, Some(recorder), Duration::from_mins(15), clock.mono),
-            Settings { channels, icmp_id: ICMP_ID, size: 56 },
+            Settings { channels, icmp_id: ICMP_ID },
         );
         driver.probe(planned);
         Self { driver, net, actions: Vec::new(), writer: Some(writer), path }
@@ -476,12 +479,31 @@ fn count(results: &[Value], result: &str) -> usize {
     results.iter().filter(|line| line["result"] == result).count()
 }
 
+/// Nobody who would carry out an errand: there are none.
+#[derive(Debug)]
+struct Nobody;
+
+impl Errands for Nobody {
+    fn connect(&mut self, connect: Connect) {
+        panic!("no stream connects: {connect:?}");
+    }
+
+    fn ask(&mut self, _: QuestionId, question: &PlannedQuestion) {
+        panic!("there is no question: {question:?}");
+    }
+
+    fn next_done(&mut self) -> Option<Done> {
+        None
+    }
+}
+
 fn facts() -> Facts {
     Facts {
         source: "s".into(),
         zone: String::new(),
         version: "0",
         receive_buffers: [None; 4],
+        means: [None; 4],
         buckets: Buckets::default(),
     }
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podsonar::metrics::DNS_BOUNDS;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::dns::DnsMetrics;
 use podsonar::metrics::scrape::Scrape;
 use podsonar::probe::dns::{Answer, Exchange, Query};
+use podsonar_core::config::Buckets;
 use podsonar_core::query::search::Form;
 use podsonar_core::query::{Ignored, QueryResult, Record};
 
@@ -43,7 +43,7 @@ fn a_query_counts_once_and_each_of_its_exchanges_by_its_form() {
     assert_eq!(book.value(&["dns_duration_seconds_count"]), "1", "without stamps nothing is observed");
     assert_eq!(book.value(&["dns_duration_seconds_bucket", "le=\"0.0005\""]), "0");
     assert_eq!(book.value(&["dns_duration_seconds_bucket", "le=\"0.001\""]), "1");
-    assert_eq!(book.lines(&["dns_duration_seconds_bucket"]).len(), DNS_BOUNDS.len() + 1);
+    assert_eq!(book.lines(&["dns_duration_seconds_bucket"]).len(), Buckets::default().dns.len() + 1);
 }
 
 #[test]
