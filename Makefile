@@ -16,7 +16,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages fmt clippy doc purity deny advisories unit fuzz promtool build \
-  bench bench-accuracy bench-cost bench-loss bench-spacing bench-scrape clean
+  bench bench-accuracy bench-cost bench-loss bench-spacing bench-scrape bench-reload clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -67,7 +67,7 @@ promtool: ## The golden scrape is clean by Prometheus' own linter
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape ## All benchmarks, whole; they write BENCHMARKS.md
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload ## All benchmarks, whole; they write BENCHMARKS.md
 
 bench-accuracy: build ## How far reported round trips are from the wire's
 	$(BENCH) accuracy --write
@@ -83,6 +83,9 @@ bench-spacing: build ## How evenly probes leave
 
 bench-scrape: build ## CPU per scrape
 	$(BENCH) scrape --write
+
+bench-reload: build ## CPU per reload of the configuration
+	$(BENCH) reload --write
 
 clean: ## Remove what was built
 	cargo clean

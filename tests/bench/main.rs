@@ -11,6 +11,7 @@ mod load;
 mod loss;
 mod path;
 mod peers;
+mod reload;
 mod report;
 mod scrape;
 mod spacing;
@@ -42,6 +43,8 @@ enum Command {
     Spacing(Options),
     /// CPU per scrape
     Scrape(Options),
+    /// CPU per reload of the configuration
+    Reload(Options),
     /// The bare loop of system calls, as a program of its own
     #[command(hide = true)]
     Limit(limit::Limit),
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Command::Cost(options) => cost::run(&options).and_then(|report| finish(&report, &options)),
         Command::Loss(options) => loss::run(&options).and_then(|report| finish(&report, &options)),
         Command::Spacing(options) => spacing::run(&options).and_then(|report| finish(&report, &options)),
+        Command::Reload(options) => reload::run(&options).and_then(|report| finish(&report, &options)),
         Command::Scrape(options) => scrape::run(&options).and_then(|report| finish(&report, &options)),
         Command::Limit(limit) => limit.run().map(|()| ExitCode::SUCCESS),
         Command::Spin => load::spin(),
