@@ -38,7 +38,9 @@ fn with(flags: Flags, then: impl FnOnce(Settings) -> ExitCode) -> ExitCode {
     match Settings::load(Sources { flags, environment: Environment::read() }) {
         Ok(settings) => then(settings),
         Err(problems) => {
-            problems.iter().for_each(|problem| complain(problem));
+            for problem in &problems {
+                complain(problem);
+            }
             ExitCode::from(USAGE)
         }
     }

@@ -11,6 +11,7 @@ mod load;
 mod loss;
 mod path;
 mod peers;
+mod reload;
 mod report;
 mod scrape;
 mod spacing;
@@ -46,6 +47,8 @@ enum Command {
     Scrape(Options),
     /// The same targets under podsonar and under other probers
     Peers(Options),
+    /// CPU per reload of the configuration
+    Reload(Options),
     /// The bare loop of system calls, as a program of its own
     #[command(hide = true)]
     Limit(limit::Limit),
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::Cost(options) => cost::run(&options).and_then(|report| finish(&report, &options)),
         Command::Loss(options) => loss::run(&options).and_then(|report| finish(&report, &options)),
         Command::Spacing(options) => spacing::run(&options).and_then(|report| finish(&report, &options)),
+        Command::Reload(options) => reload::run(&options).and_then(|report| finish(&report, &options)),
         Command::Scrape(options) => scrape::run(&options).and_then(|report| finish(&report, &options)),
         Command::Peers(options) => versus::run(&options).and_then(|report| finish(&report, &options)),
         Command::Limit(limit) => limit.run().map(|()| ExitCode::SUCCESS),

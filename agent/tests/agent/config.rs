@@ -69,7 +69,7 @@ fn every_broken_configuration_has_its_exact_messages() {
     let (head, cases) = table.split_once("\n== ").unwrap();
     let cases: Vec<_> = cases.split("\n== ").map(Case::parse).collect();
     assert!(cases.len() >= 40, "{}", cases.len());
-    let mut found = format!("{head}\n");
+    let mut found = head.to_owned();
     for Case { title, words, file, messages } in &cases {
         folder.write("config.yaml", file);
         let mut arguments = vec!["check-config"];
