@@ -23,6 +23,9 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// For questions that are not.
 const SHORT: Duration = Duration::from_millis(40);
 
+/// Makes a right answer wrong.
+type Spoil = fn(&mut Message);
+
 #[tokio::test]
 async fn an_answer_has_its_addresses_and_a_duration_between_kernel_stamps() {
     let server = Server::replying(right_bytes);
@@ -50,7 +53,7 @@ async fn wrong_ids_wrong_questions_and_queries_are_passed_over() {
         message.queries[0].set_query_type(hickory_proto::rr::RecordType::MX);
     };
     let query = |message: &mut Message| message.metadata.message_type = MessageType::Query;
-    let cases: [(fn(&mut Message), Ignored); 4] = [
+    let cases: [(Spoil, Ignored); 4] = [
         (wrong_id, Ignored::WrongId),
         (wrong_name, Ignored::WrongQuestion),
         (wrong_type, Ignored::WrongQuestion),
