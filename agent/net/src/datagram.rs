@@ -28,8 +28,11 @@ const STAMPS: u32 = libc::SOF_TIMESTAMPING_SOFTWARE
 const TAKEN_BY_DRIVER: u32 = 0; // SCM_TSTAMP_SND
 const TAKEN_BEFORE_QUEUE: u32 = 1; // SCM_TSTAMP_SCHED
 
-/// An entry of the error queue is skipped over at most this often in one call.
+/// One question has at most so many entries in its error queue, or somebody floods us: some stamps and ICMP errors.
 const MAX_ENTRIES: usize = 64;
+
+/// Entries of the error queue that are read at once: two stamps, and those of a tunnel's outer packet.
+const ENTRIES: usize = 4;
 
 /// Makes [`Datagram`]s, and keeps the kernel stamping packets meanwhile.
 ///
@@ -107,7 +110,7 @@ impl Datagram {
     /// The next thing that waits, packets first; `None` if nothing does. Never blocks.
     pub fn receive(&mut self) -> Option<Arrival<'_>> {
         for _ in 0..MAX_ENTRIES {
-            match self.inbox.fill(&self.socket, 0) {
+            match self.inbox.fill_packet(&self.socket) {
                 Ok(()) => return Some(self.inbox.packet(self.to)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // The errno of an ICMP error, which waits in the error queue too. Reading it took it off.
@@ -134,25 +137,30 @@ impl Datagram {
 
     /// Reads the error queue, and notes transmit stamps and the first ICMP error about our question.
     fn read_errors(&mut self) {
-        for _ in 0..MAX_ENTRIES {
-            if self.inbox.fill(&self.socket, libc::MSG_ERRQUEUE).is_err() {
+        let Self { socket, to, inbox, transmitted, unreachable } = self;
+        for _ in 0..MAX_ENTRIES / ENTRIES {
+            if inbox.fill_errors(socket).is_err() {
                 return;
             }
-            let (control, about) = self.inbox.beside();
-            let Some(error) = control.error else { continue };
-            match (error.origin, error.info) {
-                (libc::SO_EE_ORIGIN_TIMESTAMPING, TAKEN_BY_DRIVER) => {
-                    self.transmitted = control.stamp.map(|stamp| (stamp, StampSource::Software));
+            for (control, about) in inbox.entries() {
+                let Some(error) = control.error else { continue };
+                match (error.origin, error.info) {
+                    (libc::SO_EE_ORIGIN_TIMESTAMPING, TAKEN_BY_DRIVER) => {
+                        *transmitted = control.stamp.map(|stamp| (stamp, StampSource::Software));
+                    }
+                    (libc::SO_EE_ORIGIN_TIMESTAMPING, TAKEN_BEFORE_QUEUE) if transmitted.is_none() => {
+                        *transmitted = control.stamp.map(|stamp| (stamp, StampSource::Sched));
+                    }
+                    (libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6, _)
+                        if about.is_some_and(|about| same(about, *to)) =>
+                    {
+                        unreachable.get_or_insert((error.kind, error.code));
+                    }
+                    _ => {}
                 }
-                (libc::SO_EE_ORIGIN_TIMESTAMPING, TAKEN_BEFORE_QUEUE) if self.transmitted.is_none() => {
-                    self.transmitted = control.stamp.map(|stamp| (stamp, StampSource::Sched));
-                }
-                (libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6, _)
-                    if about.is_some_and(|about| same(about, self.to)) =>
-                {
-                    self.unreachable.get_or_insert((error.kind, error.code));
-                }
-                _ => {}
+            }
+            if inbox.written.len() < ENTRIES {
+                return;
             }
         }
     }
@@ -191,12 +199,12 @@ fn request_stamps(socket: &Socket) -> io::Result<()> {
     sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[STAMPS])
 }
 
-/// Room for one packet.
+/// Room for one packet, or for some entries of the error queue, whose packets nobody looks at.
 #[derive(Debug)]
 struct Inbox {
     bytes: Vec<u8>,
-    name: Name,
-    control: ControlBuffer,
+    names: [Name; ENTRIES],
+    controls: [ControlBuffer; ENTRIES],
     written: Vec<Written>,
 }
 
@@ -204,39 +212,36 @@ impl Inbox {
     fn new(room: usize) -> Self {
         Self {
             bytes: vec![0; room],
-            name: Name::default(),
-            control: ControlBuffer([0; CONTROL_LEN]),
-            written: Vec::with_capacity(1),
+            names: Default::default(),
+            controls: [ControlBuffer([0; CONTROL_LEN]); ENTRIES],
+            written: Vec::with_capacity(ENTRIES),
         }
     }
 
-    /// Receives one packet, or one entry of the error queue if `flags` has `MSG_ERRQUEUE`.
-    fn fill(&mut self, socket: &Socket, flags: i32) -> io::Result<()> {
-        let Self { bytes, name, control, written } = self;
-        sys::receive(
-            socket.as_fd(),
-            flags,
-            std::iter::once(Slot { start: bytes, rest: &mut [], name, control }),
-            written,
-        )
+    fn fill_packet(&mut self, socket: &Socket) -> io::Result<()> {
+        let Self { bytes, names: [name, ..], controls: [control, ..], written } = self;
+        sys::receive(socket.as_fd(), 0, std::iter::once(Slot { start: bytes, rest: &mut [], name, control }), written)
+    }
+
+    fn fill_errors(&mut self, socket: &Socket) -> io::Result<()> {
+        let rooms = self.names.iter_mut().zip(&mut self.controls);
+        let slots = rooms.map(|(name, control)| Slot { start: &mut [], rest: &mut [], name, control });
+        sys::receive(socket.as_fd(), libc::MSG_ERRQUEUE, slots, &mut self.written)
     }
 
     fn packet(&self, asked: SocketAddr) -> Arrival<'_> {
-        let (control, from) = self.beside();
-        let written = self.written();
+        let (control, from) = self.entries().next().unwrap_or_default();
+        let written = self.written.first().copied().unwrap_or_default();
         let bytes = self.bytes.get(..written.bytes).unwrap_or(&self.bytes);
         let from_asked = from.is_some_and(|from| same(from, asked));
         Arrival::Packet { from_asked, bytes, cut: written.truncated, stamp: control.stamp }
     }
 
-    /// What the kernel said beside the packet, and its sender, or in the error queue where it was going.
-    fn beside(&self) -> (Control, Option<SocketAddr>) {
-        let written = self.written();
-        let control = Control::parse(self.control.0.get(..written.control).unwrap_or_default());
-        (control, self.name.socket_address(written.name))
-    }
-
-    fn written(&self) -> Written {
-        self.written.first().copied().unwrap_or_default()
+    /// What the kernel said beside each packet, and its sender, or in the error queue where it was going.
+    fn entries(&self) -> impl Iterator<Item = (Control, Option<SocketAddr>)> {
+        self.names.iter().zip(&self.controls).zip(&self.written).map(|((name, control), written)| {
+            let control = Control::parse(control.0.get(..written.control).unwrap_or_default());
+            (control, name.socket_address(written.name))
+        })
     }
 }

@@ -26,7 +26,7 @@ use podsonar_core::query::search::{self, Form, SearchList};
 use podsonar_core::query::{Ignored, QueryResult, Record, as_expected};
 use podsonar_net::Datagrams;
 
-use self::exchange::Ended;
+use self::exchange::{Ended, Ongoing};
 use self::message::Question;
 
 /// What is to be asked of whom.
@@ -88,8 +88,8 @@ impl Prober {
         for candidate in search.candidates(&query.name) {
             // What a search domain makes too long is no name, and nobody can be asked for it.
             let Some(question) = Question::new(&candidate.name, query.record) else { continue };
-            let exchange = exchange::Exchange::new(&self.datagrams, &question, query.server, query.timeout);
-            let Ended { mut result, addresses: came, duration, ignored } = exchange.run().await;
+            let ongoing = Ongoing::new(&self.datagrams, &question, query.server, query.timeout);
+            let Ended { mut result, addresses: came, duration, ignored } = ongoing.run().await;
             if result == QueryResult::NoError && !as_expected(&came, &query.expect) {
                 result = QueryResult::Mismatch;
             }

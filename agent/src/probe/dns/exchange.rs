@@ -22,7 +22,7 @@ const MAX_PACKETS: u32 = 256;
 
 /// An exchange while it goes on.
 #[derive(Debug)]
-pub(super) struct Exchange<'a> {
+pub(super) struct Ongoing<'a> {
     datagrams: &'a Datagrams,
     question: &'a Question,
     server: SocketAddr,
@@ -57,7 +57,7 @@ impl Came {
     }
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> Ongoing<'a> {
     pub(super) fn new(
         datagrams: &'a Datagrams,
         question: &'a Question,
