@@ -17,15 +17,18 @@ begin() {
     apt-get indextargets | grep -q . || apt-get -q update >&2
 }
 
+# fetch COMMAND...: runs it; if that fails, once more with new package lists, since old ones name packages that are gone.
+fetch() { "$@" || { apt-get -q update >&2 && "$@"; }; }
+
 # with_libraries PACKAGE...: fetches packages of this Debian, and of what they need what is not installed.
 # No lock is needed, since nothing is installed.
 with_libraries() {
-    apt-get -qy -o Debug::NoLocking=true -o APT::Sandbox::User=root -o Dir::Cache::archives="$work/packages" \
+    fetch apt-get -qy -o Debug::NoLocking=true -o APT::Sandbox::User=root -o Dir::Cache::archives="$work/packages" \
         install --download-only --reinstall --no-install-recommends "$@" >&2
 }
 
 # alone PACKAGE...: fetches packages of this Debian whose programs need nothing else.
-alone() { (cd "$work/packages" && apt-get -q -o APT::Sandbox::User=root download "$@" >&2); }
+alone() { (cd "$work/packages" && fetch apt-get -q -o APT::Sandbox::User=root download "$@" >&2); }
 
 # from_suite SUITE PACKAGE...: fetches packages of another Debian whose programs need nothing else, by a second state of
 # apt with the machine's own mirror and keyring.
