@@ -34,6 +34,20 @@ fn a_quiet_network_is_observed_to_the_nanosecond() {
 }
 
 #[test]
+fn time_between_ticks_that_was_not_meant_for_sleep_is_overslept() {
+    let at = |millis: u64| Instant::from_nanos(millis * MILLISECOND);
+    let mut rest = Rest::default();
+    // When a tick begins, how long the sleep before it was meant to be, and how much longer it took.
+    for (began, planned, overslept) in
+        [(5_000, 0, 0), (5_010, 10, 0), (5_012, 50, 0), (5_700, 10, 678), (6_200, 500, 0), (7_000, 0, 800)]
+    {
+        rest.planned = Duration::from_millis(planned);
+        rest.end(at(began));
+        assert_eq!(mem::take(&mut rest.overslept), Duration::from_millis(overslept), "{began}");
+    }
+}
+
+#[test]
 fn a_clock_set_by_an_hour_makes_no_latency_and_no_loss() {
     for step in [HOUR, -HOUR] {
         let mut world = World::new(&["fd00::1", "fd00::2", "fd00::3", "fd00::4", "fd00::5"], 80);
