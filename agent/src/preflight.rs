@@ -8,7 +8,7 @@ use podsonar_core::target::Family;
 use podsonar_core::wire::answer::{self, Answer};
 use podsonar_core::wire::payload::{Heard, LEN, Payload, SizeClass};
 use podsonar_core::wire::tcp::{Syn, encode_syn};
-use podsonar_core::wire::{Channel, Transport, icmp};
+use podsonar_core::wire::{Channel, Reject, Transport, icmp};
 use podsonar_net::{
     Batch, Mode, OpenError, ProbeSockets, Received, Settings, Sockets, Ticker, icmp_errors_arrive,
 };
@@ -124,7 +124,10 @@ pub fn log(findings: &[Finding]) {
 
 fn socket_finding(channel: Channel, mode: &Mode) -> Finding {
     let (verdict, words) = match (mode, Means::of(channel, mode)) {
-        (Mode::Raw, _) => (Verdict::Fine, "raw socket".into()),
+        (Mode::Raw, _) => match channel.protocol {
+            Transport::Icmp => (Verdict::Fine, "raw socket".into()),
+            Transport::Tcp => (Verdict::Fine, "raw socket, and source ports of its own".into()),
+        },
         (Mode::Datagram, _) => (
             Verdict::Degraded,
             "datagram socket, which measures alike; the capability CAP_NET_RAW is missing".into(),
@@ -158,6 +161,8 @@ struct Tried {
     answered: bool,
     tx_stamp: bool,
     rx_stamp: bool,
+    /// Packets that the filter should have refused.
+    foreign: u32,
 }
 
 impl Tried {
@@ -181,7 +186,13 @@ fn use_findings(channel: Channel, tried: Tried) -> Vec<Finding> {
         let words = format!("loopback does not answer: {cause}; this socket's answers may not arrive either");
         return vec![finding(Verdict::Degraded, &words)];
     }
-    let mut findings = vec![finding(Verdict::Fine, "loopback answers")];
+    let mut findings = vec![if tried.foreign > 0 {
+        let words = "loopback answers, but the packet filter (SO_ATTACH_FILTER) lets other packets through: each costs \
+                     a wake-up and room in the receive buffer";
+        finding(Verdict::Degraded, words)
+    } else {
+        finding(Verdict::Fine, "loopback answers, and the packet filter holds")
+    }];
     for (stamped, what) in [(tried.tx_stamp, "sent"), (tried.rx_stamp, "received")] {
         findings.push(if stamped {
             finding(Verdict::Fine, &format!("the kernel stamps {what} packets"))
@@ -236,11 +247,14 @@ fn tried(sockets: &mut ProbeSockets, channel: Channel) -> Tried {
         }
         sockets.receive(channel, &mut |received| match received {
             Received::Packet { framing, bytes, stamp, .. } => {
-                if let Ok(Answer::Echo(_) | Answer::Segment(_)) =
-                    answer::decode(channel, framing, icmp_id, bytes)
-                {
-                    tried.answered = true;
-                    tried.rx_stamp |= stamp.is_some();
+                match answer::decode(channel, framing, icmp_id, bytes) {
+                    Ok(Answer::Echo(_) | Answer::Segment(_)) => {
+                        tried.answered = true;
+                        tried.rx_stamp |= stamp.is_some();
+                    }
+                    // Our own request, which a raw socket on loopback sees too, or somebody else's packet.
+                    Err(Reject::Unrelated) => tried.foreign += 1,
+                    Err(_) => {}
                 }
             }
             Received::Transmitted { frame, .. } => {
@@ -300,12 +314,13 @@ mod tests {
     #[test]
     fn what_did_not_come_is_told() {
         let verdicts = |tried| use_findings(ICMP4, tried).iter().map(|each| each.verdict).collect::<Vec<_>>();
-        let all = Tried { answered: true, tx_stamp: true, rx_stamp: true };
+        let all = Tried { answered: true, tx_stamp: true, rx_stamp: true, foreign: 0 };
         assert_eq!(verdicts(all), [Verdict::Fine; 3]);
         assert_eq!(
             verdicts(Tried { rx_stamp: false, ..all }),
             [Verdict::Fine, Verdict::Fine, Verdict::Degraded]
         );
+        assert_eq!(verdicts(Tried { foreign: 1, ..all }), [Verdict::Degraded, Verdict::Fine, Verdict::Fine]);
         assert_eq!(verdicts(Tried::default()), [Verdict::Degraded]);
     }
 }

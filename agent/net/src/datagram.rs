@@ -220,7 +220,12 @@ impl Inbox {
 
     fn fill_packet(&mut self, socket: &Socket) -> io::Result<()> {
         let Self { bytes, names: [name, ..], controls: [control, ..], written } = self;
-        sys::receive(socket.as_fd(), 0, std::iter::once(Slot { start: bytes, rest: &mut [], name, control }), written)
+        sys::receive(
+            socket.as_fd(),
+            0,
+            std::iter::once(Slot { start: bytes, rest: &mut [], name, control }),
+            written,
+        )
     }
 
     fn fill_errors(&mut self, socket: &Socket) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! podsonar's sockets as the driver sees them: few verbs, kernel stamps, no decisions.
 //!
 //! [`ProbeSockets`] carries probes, [`Ticker`] wakes the thread that owns them, [`read_clocks`] tells it the time.
+//! [`handshake`] has the host's own stack connect; [`interception`] and [`icmp_errors_arrive`] find out what this host
+//! and the network next to it do.
 
 mod clock;
 mod control;

@@ -84,7 +84,11 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Source ports could not be reserved.
-    #[error("cannot reserve {count} TCP source ports for {}: {source}", ip(*.family))]
+    #[error(
+        "cannot reserve {count} TCP source ports for {}: {source} (widen the sysctl net.ipv4.ip_local_port_range, or \
+         raise the limit of open files)",
+        ip(*.family)
+    )]
     Ports {
         /// For which IP version.
         family: Family,
