@@ -9,6 +9,7 @@ use podsonar::metrics::dns::DnsMetrics;
 use podsonar::metrics::scrape::Scrape;
 use podsonar::probe::dns::{Answer, Exchange, Query};
 use podsonar_core::config::Buckets;
+use podsonar_core::engine::Question;
 use podsonar_core::query::search::Form;
 use podsonar_core::query::{Ignored, QueryResult, Record};
 
@@ -35,7 +36,7 @@ fn a_query_counts_once_and_each_of_its_exchanges_by_its_form() {
     dns.configure(pairs(&[(SERVER, "web")]), clock(0).mono);
     let searched = exchange(Form::Searched, QueryResult::NxDomain, Some(Duration::from_micros(600)));
     let as_written = exchange(Form::AsWritten, QueryResult::NoError, None);
-    dns.answer(&query("web"), &answer(QueryResult::NoError, vec![searched, as_written]));
+    book_answer(&dns, "web", &answer(QueryResult::NoError, vec![searched, as_written]));
     assert_eq!(book.value(&["dns_queries_total", "noerror"]), "1");
     assert!(book.lines(&["dns_queries_total", "nxdomain"]).is_empty());
     assert_eq!(book.value(&["dns_exchanges_total", "searched", "nxdomain"]), "1");
@@ -53,7 +54,7 @@ fn passed_over_packets_count_by_reason() {
     dns.configure(pairs(&[(SERVER, "web")]), clock(0).mono);
     let mut silent = exchange(Form::AsWritten, QueryResult::Timeout, None);
     silent.ignored[Ignored::WrongId as usize] = 3;
-    dns.answer(&query("web"), &answer(QueryResult::Timeout, vec![silent]));
+    book_answer(&dns, "web", &answer(QueryResult::Timeout, vec![silent]));
     assert_eq!(book.value(&["dns_ignored_packets_total"]), "3");
     assert_eq!(book.value(&["dns_ignored_packets_total", "wrong_id"]), "3");
 }
@@ -64,9 +65,9 @@ fn series_of_a_name_that_left_stay_for_the_retain_period_and_go_on_if_it_returns
     let mut dns = dns(&book);
     let noerror = answer(QueryResult::NoError, vec![exchange(Form::AsWritten, QueryResult::NoError, None)]);
     dns.configure(pairs(&[(SERVER, "web"), (SERVER, "db")]), clock(0).mono);
-    dns.answer(&query("web"), &noerror);
+    book_answer(&dns, "web", &noerror);
     dns.configure(pairs(&[(SERVER, "db")]), clock(100).mono);
-    dns.answer(&query("web"), &noerror);
+    book_answer(&dns, "web", &noerror);
     dns.expire(clock(100 + RETAIN.as_secs() - 1).mono);
     assert_eq!(book.value(&["dns_queries_total", "web", "noerror"]), "2");
     dns.configure(pairs(&[(SERVER, "web"), (SERVER, "db")]), clock(2_000).mono);
@@ -76,7 +77,7 @@ fn series_of_a_name_that_left_stay_for_the_retain_period_and_go_on_if_it_returns
     dns.expire(clock(10_000 + RETAIN.as_secs()).mono);
     assert!(book.lines(&["10.96.0.10"]).is_empty());
     assert_eq!(book.lines(&["dns_queries_total"]).len(), 2);
-    dns.answer(&query("web"), &noerror);
+    book_answer(&dns, "web", &noerror);
     assert!(book.lines(&["web"]).is_empty(), "what is gone stays gone");
 }
 
@@ -102,7 +103,15 @@ pub(crate) fn feed(book: &Book) {
     let mut searched = exchange(Form::Searched, QueryResult::ServFail, Some(Duration::from_micros(420)));
     searched.ignored[Ignored::OtherAddress as usize] = 2;
     let as_written = exchange(Form::AsWritten, QueryResult::NxDomain, Some(Duration::from_millis(7)));
-    dns.answer(&query("web.test"), &answer(QueryResult::ServFail, vec![searched, as_written]));
+    book_answer(&dns, "web.test", &answer(QueryResult::ServFail, vec![searched, as_written]));
+}
+
+/// Books an answer as the agent does: its result, and what its server did.
+fn book_answer(dns: &DnsMetrics, name: &str, answer: &Answer) {
+    let query = query(name);
+    let question = Question { name: Arc::clone(&query.name), server: query.server, record: query.record };
+    dns.result(&question, answer.result);
+    dns.answer(&query, answer);
 }
 
 fn dns(book: &Book) -> DnsMetrics {
