@@ -54,22 +54,22 @@ impl Streak {
 /// How a target is. The text form is the label `state` of `podsonar_targets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Nothing is known yet.
-    New,
     /// Whatever it is asked by, it answers.
     Answering,
     /// TCP is answered and ICMP is not: a filter, as a rule.
     IcmpFiltered,
-    /// ICMP is answered and TCP is not.
-    TcpFiltered,
     /// The network is fine, the application takes no connections.
     Listener,
+    /// Nothing is known yet.
+    New,
     /// Nothing is answered.
     Silent,
+    /// ICMP is answered and TCP is not.
+    TcpFiltered,
 }
 
 impl State {
-    /// Every state, in label order.
+    /// Every state, in the order of the enum, which is that of the labels.
     pub const ALL: [Self; 6] =
         [Self::Answering, Self::IcmpFiltered, Self::Listener, Self::New, Self::Silent, Self::TcpFiltered];
 
@@ -156,6 +156,12 @@ mod tests {
             assert!((0..10).all(|_| streak.note(result, false).is_none()));
         }
         assert_eq!(streak.note(ProbeResult::Lost, true), Some(Heard::Silence));
+    }
+
+    #[test]
+    fn states_are_listed_in_their_own_order() {
+        assert!(State::ALL.iter().enumerate().all(|(place, state)| *state as usize == place));
+        assert!(State::ALL.is_sorted_by_key(|state| state.label()));
     }
 
     #[test]

@@ -127,7 +127,7 @@ fn a_removed_streams_series_stay_for_the_retain_period_and_its_gauge_goes_at_onc
     book.add(1, "192.0.2.1", Protocol::Icmp);
     book.outcome(1, ProbeResult::Reply(RTT));
     book.ledger.removed(StreamId(1), clock(100).mono);
-    assert_eq!(book.value(&["podsonar_targets", "fixed"]), "0");
+    assert_eq!(book.targets(), 0);
     book.tick(100 + RETAIN.as_secs() - 1);
     assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "1");
     book.tick(100 + RETAIN.as_secs() + 10);
@@ -145,19 +145,19 @@ fn a_stream_that_returns_goes_on_where_it_stopped() {
     book.outcome(2, ProbeResult::Reply(RTT));
     book.tick(10 * RETAIN.as_secs());
     assert_eq!(book.value(&["probes_total", "result=\"reply\""]), "2");
-    assert_eq!(book.value(&["podsonar_targets", "fixed"]), "1");
+    assert_eq!(book.targets(), 1);
 }
 
 #[test]
 fn a_stream_whose_settings_change_has_one_series_and_one_target() {
     let mut book = Book::new();
     book.add(1, "192.0.2.1", Protocol::Icmp);
-    book.add(2, "192.0.2.1", Protocol::Icmp);
     book.ledger.removed(StreamId(1), clock(0).mono);
+    book.add(2, "192.0.2.1", Protocol::Icmp);
     book.tick(10 * RETAIN.as_secs());
     book.outcome(2, ProbeResult::Lost);
     assert_eq!(book.value(&["probes_total", "result=\"lost\""]), "1");
-    assert_eq!(book.value(&["podsonar_targets", "fixed"]), "1");
+    assert_eq!(book.targets(), 1);
 }
 
 #[test]
@@ -166,11 +166,11 @@ fn a_target_with_two_protocols_is_one_target() {
     book.add(1, "192.0.2.1:80", Protocol::Icmp);
     book.add(2, "192.0.2.1:80", Protocol::Tcp);
     book.add(3, "192.0.2.1", Protocol::Icmp);
-    assert_eq!(book.value(&["podsonar_targets", "fixed"]), "2");
+    assert_eq!(book.targets(), 2);
     book.ledger.removed(StreamId(1), clock(0).mono);
-    assert_eq!(book.value(&["podsonar_targets", "fixed"]), "2");
+    assert_eq!(book.targets(), 2);
     book.ledger.removed(StreamId(2), clock(0).mono);
-    assert_eq!(book.value(&["podsonar_targets", "fixed"]), "1");
+    assert_eq!(book.targets(), 1);
 }
 
 #[test]

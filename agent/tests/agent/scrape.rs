@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Book, clock, report};
+use crate::support::{Book, clock, planned, report};
 use podsonar::ledger::TickReport;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
 use podsonar::metrics::{ALL, MetricType, readme_table};
 use podsonar_core::config::Buckets;
+use podsonar_core::engine::{Boost, PathMtuFinding};
 use podsonar_core::health::Throttling;
 use podsonar_core::outcome::{LateHint, ProbeResult, Rtt, SendError, Stray, Unreachable, Void};
-use podsonar_core::target::{Protocol, StreamId};
+use podsonar_core::target::{Kind, Protocol, StreamId, Target};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
 use prost::Message;
 
@@ -173,6 +175,29 @@ fn fed() -> Book {
     for second in 0..61 {
         book.outcome_at(2, ProbeResult::Reply(Rtt::Observed(Duration::from_micros(200 + second))), second);
     }
+    // A name with two addresses is one path; one of its ports takes no connections.
+    for (id, address) in [(5, "10.0.0.5"), (6, "10.0.0.6")] {
+        let mut planned = planned(&format!("{address}:80"), Protocol::Tcp);
+        planned.stream.target = Arc::new(Target {
+            written: "web.test:80".into(),
+            kind: Kind::Name,
+            ..(*planned.stream.target).clone()
+        });
+        book.ledger.added(StreamId(id), &planned);
+    }
+    book.outcome(5, ProbeResult::Reply(Rtt::Observed(Duration::from_micros(250))));
+    book.outcome(6, ProbeResult::Listener);
+    book.add(7, "192.0.2.7:5432", Protocol::Connect);
+    book.outcome(7, ProbeResult::Reply(Rtt::Estimated(Duration::from_millis(3))));
+    for _ in 0..3 {
+        book.outcome(4, ProbeResult::Lost);
+    }
+    book.ledger.boost(StreamId(6), Boost::Flow, ProbeResult::Lost);
+    book.ledger.boost(StreamId(6), Boost::Listener, ProbeResult::Reset(Rtt::Unmeasured));
+    book.ledger.flow(StreamId(5), 40_001, true, |_| None);
+    book.ledger.large(StreamId(1), ProbeResult::Lost);
+    let finding = PathMtuFinding { path_mtu: Some(1_372), blackholed: true };
+    book.ledger.path_mtu(StreamId(1), finding);
     let throttling = Throttling { at: clock(1).mono, time: Duration::from_millis(1_234), periods: 17 };
     book.metrics.set_throttling(Some(throttling));
     book.ledger.stray(StreamId(3), Stray::Late(LateHint::WayBack));

@@ -75,6 +75,12 @@ impl Book {
         text.lines().filter(wanted).map(Into::into).collect()
     }
 
+    /// How many targets there are, whatever their state.
+    pub(crate) fn targets(&self) -> u64 {
+        let value = |line: &String| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        self.lines(&["podsonar_targets{"]).iter().map(value).sum()
+    }
+
     /// The value, as written, of the only sample that contains all of `parts`.
     pub(crate) fn value(&self, parts: &[&str]) -> String {
         let lines = self.lines(parts);
