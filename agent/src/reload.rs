@@ -128,3 +128,52 @@ fn complain(problems: &[Problem]) {
     }
     tracing::error!(problems = problems.len(), "configuration not reloaded; the old one stays in force");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::sync::mpsc;
+
+    use clap::Parser;
+    use podsonar_core::config::Buckets;
+    use podsonar_core::time::WallTime;
+
+    use super::*;
+    use crate::metrics::state::Facts;
+    use crate::settings::{Cli, Command, Environment, Settings};
+
+    #[tokio::test]
+    async fn giving_up_the_wait_loses_no_configuration() {
+        let Command::Run(flags) = Cli::parse_from(["podsonar", "run", "--target", "127.0.0.1"]).command
+        else {
+            panic!("the command is run");
+        };
+        let environment = Environment { node_name: Some("node".into()), ..Environment::default() };
+        let Settings { configuration, read, sources } =
+            Settings::load(Sources { flags, environment }).unwrap();
+        let mut reloader = Reloader::new(sources, read, &configuration.probing).unwrap();
+        let facts = Facts {
+            source: "node".into(),
+            zone: String::new(),
+            version: "0",
+            receive_buffers: [None; 4],
+            buckets: Buckets::default(),
+        };
+        let metrics = Metrics::new(facts, WallTime::from_nanos(0));
+
+        let (go, gate) = mpsc::channel::<()>();
+        let (sources, running) = (Arc::clone(&reloader.sources), Arc::clone(&reloader.running));
+        reloader.loading = Some(spawn_blocking(move || {
+            gate.recv().unwrap();
+            load(&sources, &running)
+        }));
+        tokio::select! {
+            biased;
+            _ = reloader.next(&metrics, &[]) => panic!("nothing is loaded yet"),
+            () = ready(()) => {}
+        }
+        go.send(()).unwrap();
+        assert_eq!(reloader.next(&metrics, &[]).await, configuration.probing);
+        assert!(reloader.loading.is_none());
+    }
+}

@@ -12,6 +12,7 @@ mod problem;
 mod resolve;
 pub mod setting;
 mod target;
+mod values;
 mod whom;
 mod written;
 mod yaml;

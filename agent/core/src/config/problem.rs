@@ -73,7 +73,7 @@ pub enum Fault {
     TooLarge(u64),
     #[error("not text: line {0} is not UTF-8")]
     NotText(usize),
-    #[error("not YAML: {0}")]
+    #[error("not YAML: {0}; text with `[`, `*`, `: ` or ` #` in it needs quotes")]
     NotYaml(String),
     #[error("anchors and aliases are not read: write the value out")]
     Alias,

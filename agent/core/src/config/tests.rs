@@ -138,6 +138,17 @@ fn settings_are_declared_once_with_valid_defaults() {
     );
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_file_panics(text in "([a-z]{1,8}(\\.[a-z_]{1,9})?:|- |\\[|\\]|\\{|\\}|, |&a |\\*a|!t |'|[0-9]{1,3}|[a-z.:%/]{1,6}|\n *|\t|#|\\PC){0,40}") {
+        let mut written = Written::default();
+        let _ = written.read("f", &text);
+        written.read_targets("t", &text);
+        let _ = written.resolve(&host());
+        let _ = written.print(&host());
+    }
+}
+
 fn probing(file: &str) -> Probing {
     configuration(file).probing
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::origin::{At, Origin};
 use super::problem::Fault;
-use super::resolve::{Resolving, Timed};
+use super::resolve::Resolving;
 use super::setting::{INTERVAL, TIMEOUT};
 use super::target::{self, Whom};
+use super::values::Timed;
 use super::written::WrittenTarget;
 use super::{AskedName, NamePlan, TCP_MIN_INTERVAL, TCP_TIMEOUT_LIMIT};
 use crate::target::{Family, Kind, Planned, Protocol, Stream, Target};
