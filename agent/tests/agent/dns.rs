@@ -2,7 +2,7 @@
 
 mod server;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,6 +39,26 @@ async fn an_answer_has_its_addresses_and_a_duration_between_kernel_stamps() {
     assert_eq!((answer.result, &answer.addresses[..]), (QueryResult::NoError, &[ip(1)][..]));
     let duration = answer.exchanges[0].duration.unwrap();
     assert!(duration > Duration::ZERO && duration < passed, "{duration:?}");
+}
+
+#[tokio::test]
+async fn servers_are_asked_over_ipv6_and_for_ipv6_addresses_alike() {
+    let there: IpAddr = "fd00::1".parse().unwrap();
+    let server = Server::at(Ipv6Addr::LOCALHOST.into(), |asked| {
+        let mut message = answer(&asked.message);
+        let data = RData::AAAA(AAAA::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+        message.add_answer(Entry::from_rdata(name("host.test."), 60, data));
+        asked.send(&message.to_vec().unwrap());
+    });
+    let prober = Prober::new();
+    loop {
+        let query = Query { record: Record::Aaaa, ..query(server.address, PATIENT) };
+        let answer = prober.ask(&query, &SearchList::default()).await;
+        assert_eq!((answer.result, answer.addresses), (QueryResult::NoError, vec![there]));
+        if answer.exchanges[0].duration.is_some() {
+            break;
+        }
+    }
 }
 
 #[tokio::test]

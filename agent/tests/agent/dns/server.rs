@@ -1,7 +1,7 @@
 //! A name server on loopback that does whatever its script says.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{JoinHandle, spawn};
@@ -26,8 +26,13 @@ pub(crate) struct Asked<'a> {
 
 impl Server {
     /// Hands each UDP question to `script`. Nobody listens at its TCP port.
-    pub(crate) fn udp(mut script: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    pub(crate) fn udp(script: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into(), script)
+    }
+
+    /// The same at an address of loopback.
+    pub(crate) fn at(address: IpAddr, mut script: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
@@ -70,7 +75,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, SeqCst);
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let socket = UdpSocket::bind((self.address.ip(), 0)).unwrap();
         socket.send_to(b"stop", self.address).unwrap();
         // Refused if nobody listens.
         let _ = TcpStream::connect(self.address);
