@@ -1,7 +1,9 @@
 //! The real servers of the lab serve, and fail as they are told to.
 
+use podsonar_lab::agent::Launch;
 use podsonar_lab::clock::soon;
 use podsonar_lab::lab::Veth;
+use podsonar_lab::scrape::Scrape;
 use podsonar_lab::server::dns::{Dns, Zone};
 use podsonar_lab::server::nginx::Nginx;
 use podsonar_lab::{Host, Lab, scrape, tool};
@@ -18,6 +20,22 @@ fn nginx_serves_both_families_and_counts_what_it_accepts() {
         assert_eq!(scrape::get(&world.near, *address, "/", &[]).unwrap().text(), "nginx\n");
     }
     assert_eq!(nginx.accepted().unwrap(), 2);
+}
+
+#[test]
+fn nginx_accepts_nothing_of_half_open_probes() {
+    let world = World::new();
+    let nginx = world.nginx();
+    let targets = nginx.addresses.iter().map(SocketAddr::to_string);
+    let launch = targets.fold(Launch::on(&world.near), |launch, target| launch.target(&target));
+    let agent = launch.arguments(&["--interval", "250ms", "--protocols", "tcp"]).start().unwrap();
+    for family in ["4", "6"] {
+        let labels = [("protocol", "tcp"), ("family", family), ("result", "reply")];
+        let replies = |scrape: &Scrape| scrape.sum("podsonar_probes_total", &labels);
+        let enough = |scrape: &Scrape| replies(scrape).filter(|replies| *replies >= 5.0);
+        agent.wait_for_metrics(soon(), "replies to SYNs", enough).unwrap();
+    }
+    assert_eq!(nginx.accepted().unwrap(), 0);
 }
 
 #[test]

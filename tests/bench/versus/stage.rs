@@ -185,7 +185,8 @@ impl<'a> Stage<'a> {
 }
 
 impl Found {
-    /// Compares what `blackbox_exporter` told with the wire: a scrape's probe is the request to its target meanwhile.
+    /// Compares what `blackbox_exporter` told with the wire: a scrape's probe is the request to its target meanwhile. If
+    /// there are two, one is of a scrape that had been given up before: nothing is compared.
     fn judge(&mut self, probes: &[Probe], wire: &Wire) {
         let mut sent: HashMap<IpAddr, Vec<&WireProbe>> = HashMap::new();
         for probe in wire.probes() {
@@ -196,14 +197,20 @@ impl Found {
             sent.entry(address).or_default().push(probe);
         }
         for probe in probes {
-            let meanwhile = |sent: &&&WireProbe| (probe.from_ns..=probe.to_ns).contains(&sent.sent_ns);
-            let request = sent.get(&probe.target).and_then(|sent| sent.iter().find(meanwhile));
+            let meanwhile = |sent: &WireProbe| (probe.from_ns..=probe.to_ns).contains(&sent.sent_ns);
+            let requests: Vec<&WireProbe> = sent
+                .get(&probe.target)
+                .into_iter()
+                .flatten()
+                .filter(|sent| meanwhile(sent))
+                .copied()
+                .collect();
             match probe.result {
                 None => self.unreported += 1,
-                Some(Err(_)) => self.false_losses += usize::from(!request.is_some_and(|sent| is_lost(sent))),
+                Some(Err(_)) => self.false_losses += usize::from(!requests.iter().any(|sent| is_lost(sent))),
                 Some(Ok(seconds)) => {
-                    let rtt = request.and_then(|request| request.rtt());
-                    self.errors.extend(rtt.map(|rtt| (seconds - rtt.as_secs_f64()).abs() * 1e6));
+                    let [request] = requests.as_slice() else { continue };
+                    self.errors.extend(request.rtt().map(|rtt| (seconds - rtt.as_secs_f64()).abs() * 1e6));
                 }
             }
         }
