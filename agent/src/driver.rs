@@ -436,11 +436,11 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Event::Removed(stream) => self.ledger.removed(stream, clock.mono),
                 Event::Outcome(outcome) => self.ledger.outcome(&outcome, &clock),
                 Event::Stray(stream, stray) => self.ledger.stray(stream, stray),
-                Event::Boost(stream, boost, result) => self.ledger.boost(stream, boost, result),
+                Event::Boost(boost, outcome) => self.ledger.boost(boost, &outcome, &clock),
                 Event::Flow { stream, source_port, dead } => {
                     self.ledger.flow(stream, source_port, dead, |to| self.sockets.source_of(to));
                 }
-                Event::Large(stream, result) => self.ledger.large(stream, result),
+                Event::Large(outcome) => self.ledger.large(&outcome, &clock),
                 Event::PathMtu(stream, finding) => self.ledger.path_mtu(stream, finding),
                 Event::Query(question, result) => self.ledger.query(question, result),
             }

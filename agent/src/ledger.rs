@@ -22,7 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::condition::{Condition, Heard, Streak};
 use crate::metrics::state::{Metrics, Path, verdict};
-use crate::record::Recorder;
+use crate::record::{Purpose, Recorder};
 
 /// How often removed streams' series are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
@@ -219,11 +219,18 @@ impl Ledger {
             count_stamps(&self.metrics, channel, sent);
         }
         if let Some(recorder) = &self.recorder {
-            recorder.record(stream, entry.interval, outcome, clock);
+            recorder.record(Purpose::Due, stream, entry.interval, outcome, clock);
         }
         if let Some(heard) = news {
             let stream = stream.clone();
             self.set_condition(&stream, Some(heard));
+        }
+    }
+
+    fn record(&mut self, purpose: Purpose, outcome: &Outcome, clock: &ClockReading) {
+        let Some(entry) = find(&mut self.live, outcome.stream) else { return };
+        if let Some(recorder) = &self.recorder {
+            recorder.record(purpose, &entry.stream, entry.interval, outcome, clock);
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use podsonar_core::engine::Boost;
 use podsonar_core::outcome::{Outcome, Rtt, StampSource};
 use podsonar_core::target::{Protocol, Stream};
 use podsonar_core::time::{ClockReading, WallTime};
@@ -24,6 +25,29 @@ const QUEUE: usize = 16_384;
 
 /// The most lines written for one outcome that stands for many skipped probes; the rest counts as dropped.
 const MAX_REPEAT: u64 = 10_000;
+
+/// Why a probe was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// It fell due: it counts in `probes_total` or `probes_void_total`.
+    Due,
+    /// To see whether a flow, or the port, is silent again.
+    Flow,
+    /// To see whether a closed port of a silent target answers.
+    Listener,
+    /// To see whether large packets pass.
+    Large,
+}
+
+impl From<Boost> for Purpose {
+    fn from(boost: Boost) -> Self {
+        match boost {
+            Boost::Flow => Self::Flow,
+            Boost::Listener => Self::Listener,
+        }
+    }
+}
 
 /// The driver's end: takes results, never waits.
 #[derive(Debug)]
@@ -71,8 +95,16 @@ impl Writer {
 
 impl Recorder {
     /// Queues an outcome of a probe of `stream`, whose probes are `interval` apart.
-    pub fn record(&self, stream: &Stream, interval: Duration, outcome: &Outcome, clock: &ClockReading) {
+    pub fn record(
+        &self,
+        purpose: Purpose,
+        stream: &Stream,
+        interval: Duration,
+        outcome: &Outcome,
+        clock: &ClockReading,
+    ) {
         let finished = Finished {
+            purpose,
             stream: stream.clone(),
             interval,
             outcome: *outcome,
@@ -91,6 +123,7 @@ impl Recorder {
 /// An outcome on its way to the file.
 #[derive(Debug)]
 struct Finished {
+    purpose: Purpose,
     stream: Stream,
     interval: Duration,
     outcome: Outcome,
@@ -101,6 +134,8 @@ struct Finished {
 /// One line. The field names are a contract.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
+    purpose: Purpose,
+    kind: &'static str,
     target: &'a str,
     address: IpAddr,
     port: Option<u16>,
@@ -170,7 +205,7 @@ fn write(out: &mut impl Write, finished: &Finished, metrics: &Metrics) -> io::Re
 
 impl<'a> Line<'a> {
     fn of(finished: &'a Finished) -> Self {
-        let Finished { stream, outcome, due, icmp_id, .. } = finished;
+        let Finished { purpose, stream, outcome, due, icmp_id, .. } = finished;
         let sent = outcome.sent.as_ref();
         let rtt = match outcome.result.rtt() {
             Some(Rtt::Observed(rtt) | Rtt::Estimated(rtt)) => u64::try_from(rtt.as_nanos()).ok(),
@@ -178,9 +213,13 @@ impl<'a> Line<'a> {
         };
         let (port, icmp_id) = match stream.protocol {
             Protocol::Icmp => (None, Some(*icmp_id)),
-            Protocol::Tcp | Protocol::Connect => (stream.target.port, None),
+            Protocol::Tcp | Protocol::Connect => {
+                (sent.and_then(|sent| sent.destination_port).or(stream.target.port), None)
+            }
         };
         Self {
+            purpose: *purpose,
+            kind: stream.target.kind.label(),
             target: &stream.target.written,
             address: stream.target.address,
             port,
@@ -239,7 +278,7 @@ mod tests {
             uncertainty: Duration::ZERO,
         };
         for _ in 0..5 {
-            recorder.record(&stream, Duration::from_secs(1), &outcome, &clock);
+            recorder.record(Purpose::Due, &stream, Duration::from_secs(1), &outcome, &clock);
         }
         assert_eq!(metrics.record_dropped.get(), 3);
     }

@@ -177,10 +177,12 @@ impl Agent {
         Scrape::parse(&self.get("/metrics", &[])?.text())
     }
 
-    /// All finished probes that it has written so far; none without [`Launch::records`].
+    /// All finished probes that it has written so far but those of the control; none without [`Launch::records`].
     pub fn records(&self) -> Result<Vec<Record>, LabError> {
         let Some(path) = &self.record else { return Ok(Vec::new()) };
-        record::parse(&self.host.read_file(path)?)
+        let mut records = record::parse(&self.host.read_file(path)?)?;
+        records.retain(|record| record.kind != "control");
+        Ok(records)
     }
 
     /// Waits until a condition on its metrics holds, and returns what it found.

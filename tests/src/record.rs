@@ -9,6 +9,10 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
+    /// `due`; or `flow`, `listener`, `large`: sent to explain something.
+    pub purpose: String,
+    /// `fixed`, `name` or `control`.
+    pub kind: String,
     /// The target as the user wrote it.
     pub target: String,
     /// The address probed.
@@ -89,7 +93,7 @@ mod tests {
         assert!(Record::parse(&REPLY.replace("rtt_ns", "rtt_us")).is_err());
     }
 
-    const REPLY: &str = r#"{"target":"10.0.0.2","address":"10.0.0.2","port":null,"protocol":"icmp","due_ns":1,
+    const REPLY: &str = r#"{"purpose":"due","kind":"fixed","target":"10.0.0.2","address":"10.0.0.2","port":null,"protocol":"icmp","due_ns":1,
         "sent_ns":2,"rtt_ns":512345,"result":"reply","reason":null,"stamp":{"tx":"software","rx":"software"},
         "icmp_id":7,"sequence":3,"cookie":"0123456789abcdef","source_port":null}"#;
 }

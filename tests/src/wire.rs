@@ -244,7 +244,7 @@ mod tests {
         let wire = Wire::new(&[sent(100, &echo(8, 1, &payload))]);
         let line = |cookie: &str| {
             format!(
-                r#"{{"target":"t","address":"10.0.0.2","port":null,"protocol":"icmp","due_ns":1,"sent_ns":2,
+                r#"{{"purpose":"due","kind":"fixed","target":"t","address":"10.0.0.2","port":null,"protocol":"icmp","due_ns":1,"sent_ns":2,
                 "rtt_ns":null,"result":"lost","reason":null,"stamp":{{"tx":null,"rx":null}},"icmp_id":9,"sequence":1,
                 "cookie":"{cookie}","source_port":null}}"#
             )

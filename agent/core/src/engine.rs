@@ -93,7 +93,7 @@ pub enum Event {
     /// An answer came that is no result.
     Stray(StreamId, Stray),
     /// A SYN that was sent to explain a silence has ended.
-    Boost(StreamId, Boost, ProbeResult),
+    Boost(Boost, Outcome),
     /// A flow, named by its source port, is black-holed from now on, or no longer.
     Flow {
         /// Whose SYNs it carries.
@@ -104,7 +104,7 @@ pub enum Event {
         dead: bool,
     },
     /// A large echo request has ended.
-    Large(StreamId, ProbeResult),
+    Large(Outcome),
     /// A question to a name server that fell due has its result.
     Query(Arc<Question>, QueryResult),
     /// What is known of the largest packet to a stream's target has changed.

@@ -109,12 +109,20 @@ pub(crate) struct Flight {
 impl Probe {
     /// What identified it on the wire, if it is known to have left.
     pub(crate) fn sent(&self, flight: &Flight, rx: Option<StampSource>) -> Sent {
-        let (sequence, source_port) = match self.key {
-            Key::Echo(_) => (u32::from(header_sequence(self.sequence)), None),
-            Key::Connect(_) => (0, None),
-            Key::Syn(syn) => (syn.sequence, Some(syn.source_port)),
+        let (sequence, source_port, destination_port) = match self.key {
+            Key::Echo(_) => (u32::from(header_sequence(self.sequence)), None, None),
+            Key::Connect(_) => (0, None, None),
+            Key::Syn(syn) => (syn.sequence, Some(syn.source_port), Some(syn.destination_port)),
         };
-        Sent { at: flight.at, tx: flight.tx, rx, cookie: self.cookie, sequence, source_port }
+        Sent {
+            at: flight.at,
+            tx: flight.tx,
+            rx,
+            cookie: self.cookie,
+            sequence,
+            source_port,
+            destination_port,
+        }
     }
 }
 

@@ -314,6 +314,7 @@ mod tests {
             cookie: 0,
             sequence: 0,
             source_port: Some(flow),
+            destination_port: None,
         };
         let (stream, due) = (StreamId(1), Instant::default());
         Outcome { stream, number: 0, due, result: ProbeResult::Lost, count: 1, sent: Some(sent) }

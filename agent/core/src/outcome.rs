@@ -40,6 +40,8 @@ pub struct Sent {
     pub sequence: u32,
     /// TCP: the source port.
     pub source_port: Option<u16>,
+    /// TCP: the destination port, which is the target's unless the probe is to explain a silence.
+    pub destination_port: Option<u16>,
 }
 
 /// Who took a time stamp, best first. The text form is a metric label value.

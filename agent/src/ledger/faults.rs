@@ -5,32 +5,38 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use podsonar_core::engine::{Boost, PathMtuFinding, Question};
-use podsonar_core::outcome::ProbeResult;
+use podsonar_core::outcome::Outcome;
 use podsonar_core::query::QueryResult;
 use podsonar_core::target::{Stream, StreamId};
+use podsonar_core::time::ClockReading;
 
 use super::{Entry, Ledger, find};
 use crate::condition::{Heard, State};
 use crate::metrics::faults::Extra;
+use crate::record::Purpose;
 
 impl Ledger {
     /// A SYN that was sent to explain a silence has ended.
-    pub fn boost(&mut self, stream: StreamId, boost: Boost, result: ProbeResult) {
-        let Some(entry) = find(&mut self.live, stream) else { return };
+    pub fn boost(&mut self, boost: Boost, outcome: &Outcome, clock: &ClockReading) {
+        let Some(entry) = find(&mut self.live, outcome.stream) else { return };
         let counts =
             self.metrics.group(&entry.stream).and_then(|group| group.extras.boosts.get(boost as usize));
-        if let Some(count) = counts.and_then(|counts| counts.get(Extra::from(result) as usize)) {
+        if let Some(count) = counts.and_then(|counts| counts.get(Extra::from(outcome.result) as usize)) {
             count.inc();
         }
+        self.record(Purpose::from(boost), outcome, clock);
     }
 
     /// A large echo request has ended.
-    pub fn large(&mut self, stream: StreamId, result: ProbeResult) {
-        let Some(entry) = find(&mut self.live, stream) else { return };
+    pub fn large(&mut self, outcome: &Outcome, clock: &ClockReading) {
+        let Some(entry) = find(&mut self.live, outcome.stream) else { return };
         let group = self.metrics.group(&entry.stream);
-        if let Some(count) = group.and_then(|group| group.extras.large.get(Extra::from(result) as usize)) {
+        if let Some(count) =
+            group.and_then(|group| group.extras.large.get(Extra::from(outcome.result) as usize))
+        {
             count.inc();
         }
+        self.record(Purpose::Large, outcome, clock);
     }
 
     /// A flow is black-holed from now on, or no longer. `source_of` tells from where packets to an address leave.

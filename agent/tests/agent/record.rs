@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Book, EPOCH, clock, outcome, planned};
-use podsonar::record;
+use podsonar::record::{self, Purpose};
 use podsonar_core::outcome::{Outcome, ProbeResult, Rtt, SendError, Sent, StampSource, Void};
 use podsonar_core::target::Protocol;
 use podsonar_core::time::WallTime;
@@ -16,10 +16,12 @@ fn a_line_has_every_field() {
     let rtt = Rtt::Observed(Duration::from_nanos(512_345));
     assert_eq!(
         lines("fields", "192.0.2.1", Protocol::Icmp, &[outcome(1, ProbeResult::Reply(rtt))]),
-        ["{\"target\":\"192.0.2.1\",\"address\":\"192.0.2.1\",\"port\":null,\"protocol\":\"icmp\",\
+        [
+            "{\"purpose\":\"due\",\"kind\":\"fixed\",\"target\":\"192.0.2.1\",\"address\":\"192.0.2.1\",\"port\":null,\"protocol\":\"icmp\",\
            \"due_ns\":1700000000005000000,\"sent_ns\":1700000000005000123,\"rtt_ns\":512345,\"result\":\"reply\",\
            \"reason\":null,\"stamp\":{\"tx\":\"software\",\"rx\":\"software\"},\"icmp_id\":4660,\"sequence\":7,\
-           \"cookie\":\"00000000deadbeef\",\"source_port\":null}"]
+           \"cookie\":\"00000000deadbeef\",\"source_port\":null}"
+        ]
     );
 }
 
@@ -31,6 +33,7 @@ fn a_syn_has_its_ports_and_no_icmp_id() {
         rx: Some(StampSource::User),
         sequence: u32::MAX,
         source_port: Some(40_001),
+        destination_port: None,
         ..reset.sent.unwrap()
     };
     let line = &lines("syn", "[2001:db8::1]:80", Protocol::Tcp, &[Outcome { sent: Some(sent), ..reset }])[0];
@@ -84,7 +87,13 @@ fn lines_that_cannot_be_written_are_counted() {
     let (recorder, writer) = record::start(full, 1, Arc::clone(&book.metrics)).unwrap();
     let stream = planned("192.0.2.1", Protocol::Icmp).stream;
     for _ in 0..1_000 {
-        recorder.record(&stream, Duration::from_secs(1), &outcome(1, ProbeResult::Lost), &clock(0));
+        recorder.record(
+            Purpose::Due,
+            &stream,
+            Duration::from_secs(1),
+            &outcome(1, ProbeResult::Lost),
+            &clock(0),
+        );
     }
     drop(recorder);
     assert!(writer.finish().is_err());
@@ -105,7 +114,7 @@ fn write(file: &Path, target: &str, protocol: Protocol, outcomes: &[Outcome]) {
     let (recorder, writer) = record::start(record::open(file).unwrap(), 0x1234, book.metrics).unwrap();
     let planned = planned(target, protocol);
     for outcome in outcomes {
-        recorder.record(&planned.stream, planned.interval, outcome, &clock(0));
+        recorder.record(Purpose::Due, &planned.stream, planned.interval, outcome, &clock(0));
     }
     drop(recorder);
     writer.finish().unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Book, clock, planned, report};
+use crate::support::{Book, clock, outcome, planned, report};
 use podsonar::ledger::TickReport;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
@@ -192,10 +192,10 @@ fn fed() -> Book {
     for _ in 0..3 {
         book.outcome(4, ProbeResult::Lost);
     }
-    book.ledger.boost(StreamId(6), Boost::Flow, ProbeResult::Lost);
-    book.ledger.boost(StreamId(6), Boost::Listener, ProbeResult::Reset(Rtt::Unmeasured));
+    book.ledger.boost(Boost::Flow, &outcome(6, ProbeResult::Lost), &clock(0));
+    book.ledger.boost(Boost::Listener, &outcome(6, ProbeResult::Reset(Rtt::Unmeasured)), &clock(0));
     book.ledger.flow(StreamId(5), 40_001, true, |_| None);
-    book.ledger.large(StreamId(1), ProbeResult::Lost);
+    book.ledger.large(&outcome(1, ProbeResult::Lost), &clock(0));
     let finding = PathMtuFinding { path_mtu: Some(1_372), blackholed: true };
     book.ledger.path_mtu(StreamId(1), finding);
     let throttling = Throttling { at: clock(1).mono, time: Duration::from_millis(1_234), periods: 17 };

@@ -111,6 +111,7 @@ pub(crate) fn outcome(id: u64, result: ProbeResult) -> Outcome {
         cookie: 0xdead_beef,
         sequence: 7,
         source_port: None,
+        destination_port: None,
     };
     let sent = match result {
         ProbeResult::Void(_) => None,

@@ -107,11 +107,13 @@ impl Engine {
         if let State::Flying(flight) = probe.state {
             let probe = probe.clone();
             self.inflight.land(id, State::Ended);
+            let result = ProbeResult::Unreachable(reason);
             match probe.purpose {
-                Purpose::Large => self.large_refused(&probe, reason, mtu),
-                Purpose::Due | Purpose::Boost(_) => {
-                    self.conclude(&probe, ProbeResult::Unreachable(reason), Some((&flight, None)));
+                Purpose::Large => {
+                    let outcome = Self::outcome(&probe, result, &flight, None);
+                    self.large_refused(&probe, outcome, reason, mtu);
                 }
+                Purpose::Due | Purpose::Boost(_) => self.conclude(&probe, result, Some((&flight, None))),
             }
         }
     }
@@ -264,27 +266,23 @@ impl Engine {
         result: ProbeResult,
         flight: Option<(&Flight, Option<StampSource>)>,
     ) {
-        match probe.purpose {
-            Purpose::Due => {
-                let sent = flight.map(|(flight, rx)| probe.sent(flight, rx));
-                let outcome = Outcome { sent, ..Self::void(probe, result) };
-                match probe.key {
-                    Key::Echo(_) => {
-                        self.note_small(probe, result);
-                        self.finish(outcome);
-                    }
-                    Key::Connect(_) => {
-                        self.count_syn(probe, result);
-                        self.finish(outcome);
-                    }
-                    Key::Syn(syn) => {
-                        self.count_syn(probe, result);
-                        self.syn_ended(syn.source_port, outcome);
-                    }
-                }
+        let sent = flight.map(|(flight, rx)| probe.sent(flight, rx));
+        let outcome = Outcome { sent, ..Self::void(probe, result) };
+        match (probe.purpose, probe.key) {
+            (Purpose::Due, Key::Echo(_)) => {
+                self.note_small(probe, result);
+                self.finish(outcome);
             }
-            Purpose::Boost(boost) => self.boost_ended(probe, boost, result),
-            Purpose::Large => self.large_ended(probe, result),
+            (Purpose::Due, Key::Connect(_)) => {
+                self.count_syn(probe, result);
+                self.finish(outcome);
+            }
+            (Purpose::Due, Key::Syn(syn)) => {
+                self.count_syn(probe, result);
+                self.syn_ended(syn.source_port, outcome);
+            }
+            (Purpose::Boost(boost), _) => self.boost_ended(probe, boost, outcome),
+            (Purpose::Large, _) => self.large_ended(probe, outcome),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::direction::DestinationId;
 use crate::hash::stable;
 use crate::inflight::{Probe, Purpose, State};
 use crate::mtu::{Large as End, PathMtu};
-use crate::outcome::{ProbeResult, SendError, Unreachable, Void};
+use crate::outcome::{Outcome, ProbeResult, SendError, Unreachable, Void};
 use crate::target::{Kind, Planned, Protocol, StreamId};
 use crate::time::{Instant, nanos};
 use crate::wire::answer::Key;
@@ -147,29 +147,35 @@ impl Engine {
     }
 
     /// A large probe has its result.
-    pub(super) fn large_ended(&mut self, probe: &Probe, result: ProbeResult) {
-        let end = match result {
+    pub(super) fn large_ended(&mut self, probe: &Probe, outcome: Outcome) {
+        let end = match outcome.result {
             ProbeResult::Reply(_) | ProbeResult::Reset(_) => End::Answered,
             ProbeResult::Lost | ProbeResult::Listener => End::Lost,
             ProbeResult::Unreachable(_) | ProbeResult::Void(_) => End::Void,
         };
-        let route_changed = result == ProbeResult::Void(Void::NotSent(SendError::TooBig));
-        self.learn(probe, result, end, route_changed);
+        let route_changed = outcome.result == ProbeResult::Void(Void::NotSent(SendError::TooBig));
+        self.learn(probe, outcome, end, route_changed);
     }
 
     /// An ICMP error answered a large probe.
-    pub(super) fn large_refused(&mut self, probe: &Probe, reason: Unreachable, mtu: Option<u32>) {
+    pub(super) fn large_refused(
+        &mut self,
+        probe: &Probe,
+        outcome: Outcome,
+        reason: Unreachable,
+        mtu: Option<u32>,
+    ) {
         let end = match reason {
             Unreachable::TooBig => End::TooBig(mtu.unwrap_or(0)),
             _ => End::Void,
         };
-        self.learn(probe, ProbeResult::Unreachable(reason), end, false);
+        self.learn(probe, outcome, end, false);
     }
 
-    fn learn(&mut self, probe: &Probe, result: ProbeResult, end: End, route_changed: bool) {
+    fn learn(&mut self, probe: &Probe, outcome: Outcome, end: End, route_changed: bool) {
         let (now, verdicts, stream) = (self.clock.now().mono, self.verdicts, probe.stream);
         let (usual, small) = (self.usual_interval(), self.small_packet(stream));
-        self.events.push_back(Event::Large(stream, result));
+        self.events.push_back(Event::Large(outcome));
         let Some(state) = self.streams.get(stream) else { return };
         let interval = state.planned.interval;
         let Some(large) = &mut state.large else { return };

@@ -137,9 +137,10 @@ impl Engine {
     }
 
     /// A SYN that was sent beyond the schedule has its result.
-    pub(super) fn boost_ended(&mut self, probe: &Probe, boost: Boost, result: ProbeResult) {
+    pub(super) fn boost_ended(&mut self, probe: &Probe, boost: Boost, outcome: Outcome) {
         let (Key::Syn(syn), stream) = (probe.key, probe.stream) else { return };
-        self.events.push_back(Event::Boost(stream, boost, result));
+        let result = outcome.result;
+        self.events.push_back(Event::Boost(boost, outcome));
         let Some(state) = self.streams.get(stream) else { return };
         let Some(inquiry) = &mut state.inquiry else { return };
         match boost {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use podsonar_core::engine::{
     Connect, ConnectEnd, Connected, Engine, Event, Identity, Poll, Secret, Transmit, TransmitKind,
 };
-use podsonar_core::outcome::{ProbeResult, SendError, StampSource, Unreachable};
+use podsonar_core::outcome::{Outcome, ProbeResult, SendError, StampSource, Unreachable};
 use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
 use podsonar_core::wire::answer::{Answer, Key};
@@ -251,9 +251,9 @@ impl Chaos {
                     }
                 }
                 Event::Stray(id, _)
-                | Event::Boost(id, ..)
+                | Event::Boost(_, Outcome { stream: id, .. })
                 | Event::Flow { stream: id, .. }
-                | Event::Large(id, _)
+                | Event::Large(Outcome { stream: id, .. })
                 | Event::PathMtu(id, _) => assert!(self.lives.contains_key(&id)),
                 Event::Query(..) => unreachable!("there is no question"),
             }
