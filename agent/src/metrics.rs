@@ -26,7 +26,7 @@ use self::dns::AskedName;
 use self::encode::{Label, sample};
 use self::state::{Answer, Group, Metrics, Path, VoidReason};
 
-pub use self::shape::{BURST_BOUNDS, RATIO_BOUNDS};
+pub use self::shape::RATIO_BOUNDS;
 pub use self::table::readme_table;
 
 /// Bounds of native buckets grow by no more than this factor, so schema 3.
@@ -647,7 +647,7 @@ mod tests {
 
     #[test]
     fn bounds_ascend_and_are_no_integers() {
-        for bounds in [LAG_BOUNDS.as_slice(), &RATIO_BOUNDS, &BURST_BOUNDS] {
+        for bounds in [LAG_BOUNDS.as_slice(), &RATIO_BOUNDS] {
             assert!(bounds.is_sorted());
             assert!(bounds.iter().all(|bound| bound.fract() > 0.0), "{bounds:?}");
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use podsonar_core::config::Buckets;
 use podsonar_core::shape::{Finding, Floor};
 use podsonar_core::target::{Kind, Protocol, Stream};
 use podsonar_core::time::Instant;
@@ -19,9 +20,6 @@ use super::state::{Metrics, Path};
 
 /// Bounds of `podsonar_loss_ratio`, as shares of one.
 pub const RATIO_BOUNDS: [f64; 7] = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.99];
-
-/// Bounds of `podsonar_loss_burst_probes`, in probes.
-pub const BURST_BOUNDS: [f64; 7] = [1.5, 2.5, 3.5, 5.5, 10.5, 30.5, 100.5];
 
 /// What one path has of the shape of loss.
 #[derive(Debug)]
@@ -66,9 +64,10 @@ pub(crate) struct GroupShape {
     bursts: Histogram,
 }
 
-impl Default for GroupShape {
-    fn default() -> Self {
-        Self { ratio: Histogram::new(RATIO_BOUNDS), bursts: Histogram::new(BURST_BOUNDS) }
+impl GroupShape {
+    pub(super) fn new(buckets: &Buckets) -> Self {
+        let bursts = Histogram::new(buckets.loss_burst.iter().copied());
+        Self { ratio: Histogram::new(RATIO_BOUNDS), bursts }
     }
 }
 

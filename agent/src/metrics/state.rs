@@ -1,6 +1,7 @@
 //! What the metrics count: written by the driver's thread through the [`Ledger`](crate::ledger::Ledger), read by
 //! scrapes. Neither waits for the other longer than it takes to copy one path's histogram.
 
+use std::array;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,11 +89,12 @@ impl Facts {
 impl Metrics {
     /// Metrics of an agent that starts at `started`.
     pub fn new(facts: Facts, started: WallTime) -> Self {
+        let group = |_| Group::new(&facts.buckets);
         Self {
+            groups: array::from_fn(|_| array::from_fn(|_| array::from_fn(group))),
             facts,
             started,
             paths: Mutex::default(),
-            groups: Default::default(),
             stamps: Default::default(),
             targets: Default::default(),
             unresolved: Gauge::default(),
@@ -303,7 +305,7 @@ pub(crate) const fn verdict(result: ProbeResult) -> Result<Answer, VoidReason> {
 }
 
 /// What is counted for a protocol, family and kind, without destination.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Group {
     used: AtomicBool,
     pub(crate) void: [Counter; VoidReason::ALL.len()],
@@ -314,6 +316,17 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    fn new(buckets: &Buckets) -> Self {
+        Self {
+            used: AtomicBool::new(false),
+            void: Default::default(),
+            late: Default::default(),
+            duplicates: Counter::default(),
+            shape: GroupShape::new(buckets),
+            extras: Extras::default(),
+        }
+    }
+
     pub(crate) fn mark_used(&self) {
         self.used.store(true, Relaxed);
     }

@@ -179,9 +179,9 @@ settings! {
     /// A name with fewer dots is first tried with the search domains.
     NDOTS: "dns.ndots", None, None, Kind::Whole { min: 0, max: 15, unit: "dots" }, Unset("that of /etc/resolv.conf"), true;
     /// Whether large packets are sent to find black holes of the path MTU.
-    MTU_ENABLED: "mtu.enabled", None, None, Kind::Switch, Value("true"), true;
+    MTU_ENABLED: "mtu.enabled", None, None, Kind::Switch, Value("true"), false;
     /// Time between two large packets to a destination.
-    MTU_INTERVAL: "mtu.interval", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("10s"), true;
+    MTU_INTERVAL: "mtu.interval", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("10s"), false;
     /// Whether it is tested at the start if something on the way answers for everybody.
     INTERCEPTION: "preflight.interception", None, None, Kind::Switch, Value("true"), false;
     /// How long counters and histograms stay after their target left.

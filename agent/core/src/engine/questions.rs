@@ -8,10 +8,13 @@ use super::{Engine, Event, Poll};
 use crate::hash::stable;
 use crate::query::{QueryResult, Record};
 use crate::schedule::Grid;
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 
 /// Who carries out questions reports each; one that has not been reported so long after its timeout never will be.
 const REPORT: Duration = Duration::from_secs(2);
+
+/// Questions are asked together at points so far apart: a wake-up costs several times what an exchange does.
+const TOGETHER: Duration = Duration::from_millis(300);
 
 /// What is asked of whom.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,7 +50,7 @@ pub(super) struct Questions {
     added: u64,
     all: Vec<State>,
     max_qps: f64,
-    /// The most exchanges that one question may take: so many may be saved up for.
+    /// So many exchanges may be saved up for: those of one question, and of the time between two points.
     most: f64,
     tokens: f64,
     filled: Instant,
@@ -66,11 +69,9 @@ struct State {
 }
 
 impl Questions {
-    /// When something is to be done, given that it is `now`: a question is due, or gets its turn.
-    pub(super) fn first(&self, now: Instant) -> Option<Instant> {
-        let due = self.next?;
-        let wait = Duration::from_secs_f64((1.0 - self.tokens).max(0.0) / self.max_qps.max(1e-3));
-        Some(if due <= now { due.max(now + wait) } else { due })
+    /// When something is to be done: a question is due, or gets its turn.
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.next
     }
 
     fn get(&self, id: QuestionId) -> Option<&State> {
@@ -79,8 +80,14 @@ impl Questions {
 
     fn plan(&mut self) {
         let times = self.all.iter().flat_map(|state| std::iter::once(state.due).chain(state.asked_until));
-        self.next = times.min();
+        self.next = times.min().map(together);
     }
+}
+
+/// The first point at or after `at` at which questions are asked.
+fn together(at: Instant) -> Instant {
+    let apart = nanos(TOGETHER);
+    Instant::from_nanos(at.as_nanos().div_ceil(apart).saturating_mul(apart))
 }
 
 impl Engine {
@@ -105,7 +112,7 @@ impl Engine {
         let all = all.collect();
         let tokens = before.tokens.min(1.0);
         let most = planned.iter().map(|plan| plan.exchanges).max().unwrap_or(1).max(1);
-        let most = f64::from(most);
+        let most = f64::from(most) + max_qps * TOGETHER.as_secs_f64();
         self.questions = Questions { added, all, max_qps, most, tokens, filled: now, next: None };
         self.questions.plan();
     }
@@ -154,6 +161,7 @@ impl Engine {
         }
         let cost = f64::from(state.planned.exchanges.max(1));
         if questions.tokens < cost {
+            questions.next = Some(together(now + Duration::from_nanos(1)));
             return None;
         }
         questions.tokens -= cost;
