@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use podsonar::settings::{Cli, Command, Environment, Flags, Settings, Sources};
-use podsonar::{logging, run};
+use podsonar::{logging, preflight, run};
+use podsonar_core::wire::Channel;
 
 /// What was asked for makes no sense.
 const USAGE: u8 = 2;
@@ -29,6 +30,13 @@ fn main() -> ExitCode {
             let (targets, names) = (probing.targets(), probing.dns.names.len());
             say(&format!("ok: {targets} targets, {names} names to ask for\n"))
         }),
+        Command::Preflight => {
+            let findings = preflight::report(&Channel::ALL, run::MIN_BUFFER);
+            let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+            let told = say(&lines);
+            let fine = findings.iter().all(|finding| finding.verdict == preflight::Verdict::Fine);
+            if fine { told } else { ExitCode::FAILURE }
+        }
         Command::PrintConfig(flags) => with(flags, |settings| say(&settings.print())),
     }
 }

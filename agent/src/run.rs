@@ -40,7 +40,7 @@ use crate::settings::Settings;
 use crate::throttle;
 
 /// What a small packet costs in a receive buffer, in bytes.
-const PACKET_COST: u64 = 832;
+const PACKET_COST: usize = 832;
 
 /// The largest echo request that is ever sent, in bytes: jumbo frames and a little.
 const LARGEST_MESSAGE: usize = 9_216;
@@ -55,10 +55,10 @@ const INTERCEPTION: Duration = Duration::from_secs(1);
 const LONGEST_STALL: Duration = Duration::from_secs(2);
 
 /// Receive buffers are not smaller than this, in bytes.
-const MIN_BUFFER: u64 = 256 * 1024;
+pub const MIN_BUFFER: usize = 256 * 1024;
 
 /// Nor larger than this: the kernel's sizes are signed 32-bit numbers, and it doubles what it is asked for.
-const MAX_BUFFER: u64 = 512 * 1024 * 1024;
+const MAX_BUFFER: usize = 512 * 1024 * 1024;
 
 /// How long an orderly end may take. Kubernetes kills after 30 s.
 const SHUTDOWN: Duration = Duration::from_secs(8);
@@ -331,8 +331,8 @@ fn receive_buffer(plan: &Plan) -> usize {
         in_flight(each.interval, each.timeout) * streams as f64
     });
     let packets: f64 = fixed.chain(named).sum();
-    let bytes = (packets.ceil() as u64).saturating_mul(2 * PACKET_COST);
-    usize::try_from(bytes.clamp(MIN_BUFFER, MAX_BUFFER)).unwrap_or(usize::MAX)
+    let bytes = (packets.ceil() as usize).saturating_mul(2 * PACKET_COST);
+    bytes.clamp(MIN_BUFFER, MAX_BUFFER)
 }
 
 /// What each channel got.

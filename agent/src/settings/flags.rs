@@ -25,6 +25,8 @@ pub enum Command {
     CheckConfig(Flags),
     /// Print what would be in force as a configuration file, and where each value comes from
     PrintConfig(Flags),
+    /// Try out on loopback what this host lets podsonar do, and say what to do where it does not
+    Preflight,
 }
 
 /// The flags of all commands, as text, so that all problems are reported together.
