@@ -158,6 +158,7 @@ mod tests {
             version: "0",
             receive_buffers: [None; 4],
             buckets: Buckets::default(),
+            means: [None; 4],
         };
         let metrics = Metrics::new(facts, WallTime::from_nanos(0));
 
