@@ -142,6 +142,13 @@ impl Running<'_> {
         })
     }
 
+    /// Waits until so many addresses of names are probed, and so many names have none.
+    pub(crate) fn has(&self, addresses: f64, without: f64) {
+        let sum = |scrape: &Scrape| scrape.sum("podsonar_targets", &[("kind", "name")]).unwrap_or(0.0);
+        let what = format!("{addresses} addresses and {without} names without any");
+        self.until(&what, |scrape| sum(scrape) == addresses && unresolved(scrape) == without);
+    }
+
     /// Waits until so many questions about a name have this result, from now on.
     pub(crate) fn further(&self, count: f64, name: &str, result: &str) -> Scrape {
         let before = queries(&self.agent.scrape().expect("metrics"), name, result);
@@ -166,11 +173,7 @@ pub(crate) fn probes(scrape: &Scrape, labels: &[(&str, &str)], result: &str) -> 
     scrape.sum("podsonar_probes_total", &labels).unwrap_or(0.0)
 }
 
-/// Addresses of names that are probed.
-pub(crate) fn targets(scrape: &Scrape) -> f64 {
-    scrape.sum("podsonar_targets", &[("kind", "name")]).unwrap_or(0.0)
-}
-
+/// Names without an address.
 pub(crate) fn unresolved(scrape: &Scrape) -> f64 {
     scrape.sum("podsonar_unresolved_names", &[]).expect("it is always there")
 }
