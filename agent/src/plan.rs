@@ -77,10 +77,10 @@ impl Plan {
         self.addresses.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Names that have no address now.
+    /// Names that have no address now, each once, with however many ports it is to be probed.
     pub fn unresolved(&self) -> usize {
-        let named = self.probing.named.iter().map(|plan| &plan.name);
-        named.filter(|name| self.addresses(name).is_empty()).count()
+        let named: HashSet<&str> = self.probing.named.iter().map(|plan| &*plan.name).collect();
+        named.into_iter().filter(|name| self.addresses(name).is_empty()).count()
     }
 
     /// Every stream to be probed, with these means.
@@ -180,4 +180,31 @@ impl Plan {
 
 fn search_list(probing: &Probing) -> SearchList {
     SearchList::new(&probing.dns.search, u32::from(probing.dns.ndots))
+}
+
+#[cfg(test)]
+mod tests {
+    use podsonar_core::config::{Host, Written};
+    use podsonar_core::query::QueryResult;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_two_ports_is_one_that_does_not_resolve() {
+        let mut plan = plan("targets: ['web.:80', 'web.:443', 'db.']");
+        assert_eq!(plan.unresolved(), 2);
+        let question =
+            Question { name: "web.".into(), server: "127.0.0.1:53".parse().unwrap(), record: Record::A };
+        let addresses = vec!["192.0.2.1".parse().unwrap()];
+        let answer = Answer { result: QueryResult::NoError, addresses, exchanges: Vec::new() };
+        assert!(plan.answered(&question, &answer));
+        assert_eq!(plan.unresolved(), 1);
+    }
+
+    fn plan(file: &str) -> Plan {
+        let mut written = Written::default();
+        written.read("f", file).unwrap();
+        let host = Host { name: Some("host".into()), ..Host::default() };
+        Plan::new("host", written.resolve(&host).unwrap().probing)
+    }
 }

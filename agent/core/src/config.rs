@@ -57,12 +57,15 @@ pub struct Resolver {
     pub search: Vec<String>,
     /// Names with fewer dots are first tried with the search domains.
     pub ndots: u8,
+    /// How long an answer is waited for.
+    pub timeout: Duration,
 }
 
 impl Default for Resolver {
-    /// What resolv.conf(5) says for an empty file.
+    /// What resolv.conf(5) says for an empty file, but for its timeout of 5 s: the next asking should not be close.
     fn default() -> Self {
-        Self { servers: vec![([127, 0, 0, 1], 53).into()], search: Vec::new(), ndots: 1 }
+        let timeout = Duration::from_secs(2);
+        Self { servers: vec![([127, 0, 0, 1], 53).into()], search: Vec::new(), ndots: 1, timeout }
     }
 }
 

@@ -210,7 +210,7 @@ impl Engine {
             next_tick
         } else {
             let due = self.schedule.first().map(|(due, _)| due);
-            due.into_iter().chain(self.large.first()).chain(self.questions.first()).min()?.max(next_tick)
+            due.into_iter().chain(self.large.first()).chain(self.questions.first(now)).min()?.max(next_tick)
         };
         Some(self.pace.tick_at_or_after(wanted))
     }

@@ -35,7 +35,8 @@ struct LastWord {
 }
 
 impl Names {
-    /// Sets which names are asked of which servers. What is known about those that stay stays.
+    /// Sets which names are asked of which servers. What is known about those that stay stays. What a server said that
+    /// left goes as soon as another one has answered: with other servers a name does not vanish until they are asked.
     pub fn configure(
         &mut self,
         names: impl IntoIterator<Item = Arc<str>>,
@@ -45,7 +46,9 @@ impl Names {
         let mut known = std::mem::take(&mut self.names);
         for name in names {
             let mut words = known.remove(&name).unwrap_or_default();
-            words.retain(|(server, _), _| self.servers.contains(server));
+            for record in Record::ALL {
+                forget_strangers(&mut words, &self.servers, record);
+            }
             self.names.insert(name, words);
         }
     }
@@ -81,6 +84,7 @@ impl Names {
         if words.iter().any(|((_, of), word)| *of == record && word.failures == 0) {
             words.retain(|(_, of), word| *of != record || word.failures < FAILURES);
         }
+        forget_strangers(words, &self.servers, record);
         probed(words) != before
     }
 
@@ -93,6 +97,13 @@ impl Names {
     pub fn left_out(&self) -> usize {
         let all = |words| Record::ALL.map(|record| said(words, record).len()).iter().sum::<usize>();
         self.names.values().map(|words| all(words) - probed(words).len()).sum()
+    }
+}
+
+/// Forgets what servers said that are no longer asked, if one that is has said anything.
+fn forget_strangers(words: &mut Words, servers: &BTreeSet<SocketAddr>, record: Record) {
+    if words.keys().any(|(server, of)| *of == record && servers.contains(server)) {
+        words.retain(|(server, of), _| *of != record || servers.contains(server));
     }
 }
 
@@ -226,6 +237,20 @@ mod tests {
         assert_eq!(names.snapshot().len(), 2);
         names.configure([], [server(1)]);
         assert!(!says(&mut names, 1, &["10.0.0.3"]) && names.snapshot().is_empty());
+    }
+
+    #[test]
+    fn with_other_servers_a_name_keeps_its_addresses_until_one_of_them_answers() {
+        let mut names = names(1);
+        says(&mut names, 0, &["10.0.0.1"]);
+        names.configure(["web".into()], [server(1), server(2)]);
+        assert_eq!(probed(&names), ["10.0.0.1"]);
+        assert!(!fails(&mut names, 1, QueryResult::Timeout));
+        assert!(says(&mut names, 2, &["10.0.0.2"]));
+        assert_eq!(probed(&names), ["10.0.0.2"]);
+        names.configure(["web".into()], [server(3)]);
+        assert!(fails(&mut names, 3, QueryResult::NxDomain));
+        assert!(probed(&names).is_empty());
     }
 
     fn names(servers: u16) -> Names {

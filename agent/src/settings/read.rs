@@ -2,22 +2,16 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use podsonar_core::config::{At, Fault, Host, Origin, Problem, Resolver, Written, setting};
+use podsonar_core::config::{At, Fault, Host, Origin, Problem, Written, setting};
 
 use super::{Read, Sources};
+use crate::discovery::resolv_conf;
 use crate::reload::File;
 
 /// A larger file is a mistake: 100,000 targets take less.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
-
-/// What this machine says about name servers.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// The port of DNS.
-const DNS_PORT: u16 = 53;
 
 /// Reads everything, the strongest first.
 pub(super) fn read(sources: &Sources) -> Read {
@@ -26,7 +20,7 @@ pub(super) fn read(sources: &Sources) -> Read {
         written: Written::default(),
         host: Host { name: environment.host_name.clone(), ..Host::default() },
         files: Vec::new(),
-        resolv_conf: File::look(Path::new(RESOLV_CONF)),
+        resolv_conf: File::look(Path::new(resolv_conf::PATH)),
         problems: Vec::new(),
     };
     flags.write(&mut read.written);
@@ -51,9 +45,8 @@ pub(super) fn read(sources: &Sources) -> Read {
             read.written.read_targets(&path, &text);
         }
     }
-    // As resolv.conf(5) has it, a missing file is like an empty one, and lines that nobody understands are ignored.
-    if let Ok(bytes) = fs::read(RESOLV_CONF) {
-        read.host.resolver = resolver(&bytes);
+    if let Ok(resolver) = resolv_conf::read(Path::new(resolv_conf::PATH)) {
+        read.host.resolver = resolver;
     }
     read
 }
@@ -89,30 +82,4 @@ fn text_of(path: &Path) -> Result<String, Fault> {
         let lines = error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count();
         Fault::NotText(lines + 1)
     })
-}
-
-/// What a resolv.conf says.
-fn resolver(bytes: &[u8]) -> Resolver {
-    let (config, _) = resolv_conf::Config::parse_with_errors(bytes);
-    let at_port = |server| SocketAddr::new(IpAddr::from(server), DNS_PORT);
-    let servers: Vec<_> = config.nameservers.iter().map(at_port).collect();
-    let search = config.get_last_search_or_domain().map(ToOwned::to_owned).collect();
-    let servers = if servers.is_empty() { Resolver::default().servers } else { servers };
-    Resolver { servers, search, ndots: u8::try_from(config.ndots).unwrap_or(u8::MAX).min(15) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resolv_conf_is_read_as_the_resolver_does() {
-        let text = "# kubelet\nnameserver 10.96.0.10\nnameserver fd00::a\nunheard of\n\
-                    search default.svc.cluster.local svc.cluster.local\noptions ndots:5 edns0\n";
-        let found = resolver(text.as_bytes());
-        assert_eq!(found.servers, ["10.96.0.10:53".parse().unwrap(), "[fd00::a]:53".parse().unwrap()]);
-        assert_eq!(found.search, ["default.svc.cluster.local", "svc.cluster.local"]);
-        assert_eq!(found.ndots, 5);
-        assert_eq!(resolver(b""), Resolver::default());
-    }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::Host;
 use super::origin::Origin;
 use super::setting::{self, Fallback, Kind, Setting};
 use super::written::{Given, Written, WrittenTarget};
+use super::{Host, duration};
 
 impl Written {
     /// Every setting as YAML with a comment that says where its value comes from. Of what is not set there is only a
@@ -78,6 +78,7 @@ impl Printer {
                 (quoted(resolver.servers.iter().map(ToString::to_string).collect()), meaning)
             }
             key if key == setting::SEARCH.key => (quoted(resolver.search.clone()), meaning),
+            key if key == setting::DNS_TIMEOUT.key => (duration::text(resolver.timeout), meaning),
             key if key == setting::NDOTS.key => (resolver.ndots.to_string(), meaning),
             _ => (String::new(), meaning),
         };

@@ -141,7 +141,10 @@ impl Resolving<'_> {
     fn dns(&mut self, names: Vec<super::AskedName>) -> Option<Dns> {
         let resolver = &self.host.resolver;
         let interval = self.duration(&setting::DNS_INTERVAL);
-        let timeout = self.duration(&setting::DNS_TIMEOUT);
+        let timeout = match self.one(&setting::DNS_TIMEOUT) {
+            None => Some(resolver.timeout),
+            Some(_) => self.duration(&setting::DNS_TIMEOUT).map(|timeout| timeout.value),
+        };
         let max_qps = self.decimal(&setting::MAX_QPS);
         let servers = (MAX_SERVERS, Fault::NotServer, &*resolver.servers);
         let servers = self.items(&setting::SERVERS, server, &servers);
@@ -154,7 +157,7 @@ impl Resolving<'_> {
         let dns = Dns {
             names,
             interval: interval?.value,
-            timeout: timeout?.value,
+            timeout: timeout?,
             max_qps: max_qps?,
             servers: servers?,
             search: search?,

@@ -169,7 +169,7 @@ settings! {
     /// How often each name is asked for.
     DNS_INTERVAL: "dns.interval", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("30s"), true;
     /// No answer of a name server by then is a timeout.
-    DNS_TIMEOUT: "dns.timeout", None, None, Kind::Duration { min: Duration::from_millis(10), max: Duration::from_secs(30) }, Value("2s"), true;
+    DNS_TIMEOUT: "dns.timeout", None, None, Kind::Duration { min: Duration::from_millis(10), max: Duration::from_secs(30) }, Unset("`timeout` in /etc/resolv.conf, else 2s"), true;
     /// Ceiling on all queries; names that need more, at worst, are refused.
     MAX_QPS: "dns.max_qps", None, None, Kind::Decimal { min: "0.001", max: "10000", unit: "queries per second" }, Value("1"), true;
     /// The name servers to ask, each by itself.

@@ -71,8 +71,11 @@ fn a_name_is_asked_for_once_and_probed_with_each_port() {
 
 #[test]
 fn what_is_not_written_about_dns_is_as_the_host_has_it() {
-    let found = probing("targets: [a.example]").dns;
+    let found = probing("targets: [a.example]\ndns: {max_qps: 10}").dns;
     assert_eq!((found.servers, found.search, found.ndots), (resolver().servers, resolver().search, 5));
+    assert_eq!(found.timeout, resolver().timeout);
+    let found = probing("targets: [a.example]\ndns: {max_qps: 10, timeout: 3s}").dns;
+    assert_eq!(found.timeout, Duration::from_secs(3));
 }
 
 #[test]
@@ -165,7 +168,12 @@ fn host() -> Host {
 
 fn resolver() -> Resolver {
     let servers = vec!["10.96.0.10:53".parse().unwrap()];
-    Resolver { servers, search: vec!["svc.cluster.local".into(), "cluster.local".into()], ndots: 5 }
+    Resolver {
+        servers,
+        search: vec!["svc.cluster.local".into(), "cluster.local".into()],
+        ndots: 5,
+        timeout: Duration::from_secs(1),
+    }
 }
 
 fn name_and_protocol(planned: &Planned) -> (&str, &'static str) {

@@ -1,5 +1,7 @@
 //! Questions to name servers: when each is asked. They follow the same law as probes: each that falls due ends once.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use crate::time::{Instant, nanos};
 /// Who carries out questions reports each; one that has not been reported so long after its timeout never will be.
 const REPORT: Duration = Duration::from_secs(2);
 
-/// Questions are asked together at points so far apart: a wake-up costs several times what an exchange does.
+/// Phases are multiples of this, so that questions come in groups: a wake-up costs several times what an exchange does.
 const TOGETHER: Duration = Duration::from_millis(300);
 
 /// What is asked of whom.
@@ -41,140 +43,183 @@ pub struct PlannedQuestion {
 }
 
 /// Names a question inside one engine. A removed question's number is not used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QuestionId(u64);
 
 /// All questions, and what the ceiling leaves.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     added: u64,
-    all: Vec<State>,
+    all: BTreeMap<QuestionId, State>,
+    /// By when they are due.
+    due: BTreeSet<(Instant, QuestionId)>,
+    /// Those under way, by until when an answer is waited for.
+    awaited: BTreeSet<(Instant, QuestionId)>,
+    ceiling: Ceiling,
+}
+
+/// What may be asked.
+#[derive(Debug, Default)]
+struct Ceiling {
     max_qps: f64,
-    /// So many exchanges may be saved up for: those of one question, and of the time between two points.
+    /// So many exchanges may be saved up for: those of one question, and of one group.
     most: f64,
     tokens: f64,
     filled: Instant,
-    /// Nothing is due before.
-    next: Option<Instant>,
+    /// When the ceiling allows what is due and has to wait for it.
+    affordable: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct State {
-    id: QuestionId,
     planned: PlannedQuestion,
     grid: Grid,
-    due: Instant,
-    /// Until when an answer is waited for.
-    asked_until: Option<Instant>,
+    /// `None`: removed while it was under way. It ends like the others, and is not asked again.
+    due: Option<Instant>,
+    awaited: Option<Instant>,
+    is_new: bool,
+}
+
+impl State {
+    /// One that was never asked is due at once.
+    fn new(planned: PlannedQuestion, source: &str, now: Instant) -> Self {
+        let Question { name, server, record } = &*planned.question;
+        let server = server.to_string();
+        let parts = [source.as_bytes(), name.as_bytes(), server.as_bytes(), record.label().as_bytes()];
+        let phase = stable(&parts) % nanos(planned.interval).max(1);
+        let grid = Grid::at(phase - phase % nanos(TOGETHER), planned.interval);
+        Self { planned, grid, due: Some(now), awaited: None, is_new: true }
+    }
+
+    /// The due time after this one: the next on the grid, and after a first asking one that is not too close.
+    fn after(&mut self, due: Instant, now: Instant) -> Instant {
+        let from = if mem::take(&mut self.is_new) { now } else { due };
+        self.grid.at_or_after(from + self.planned.interval / 2)
+    }
 }
 
 impl Questions {
-    /// When something is to be done: a question is due, or gets its turn.
-    pub(super) fn first(&self) -> Option<Instant> {
-        self.next
+    /// When something is to be done, given that it is `now`: a question is due, or gets its turn, or is given up.
+    pub(super) fn first(&self, now: Instant) -> Option<Instant> {
+        let due = self
+            .due
+            .first()
+            .map(|(due, _)| if *due <= now { self.ceiling.affordable.unwrap_or(*due) } else { *due });
+        due.into_iter().chain(self.awaited.first().map(|(until, _)| *until)).min()
     }
 
-    fn get(&self, id: QuestionId) -> Option<&State> {
-        self.all.iter().find(|state| state.id == id)
-    }
-
-    fn plan(&mut self) {
-        let times = self.all.iter().flat_map(|state| std::iter::once(state.due).chain(state.asked_until));
-        self.next = times.min().map(together);
+    /// It is no longer under way. Returns what it is, if it was.
+    fn end(&mut self, id: QuestionId) -> Option<Arc<Question>> {
+        let state = self.all.get_mut(&id)?;
+        let until = state.awaited.take()?;
+        self.awaited.remove(&(until, id));
+        let question = Arc::clone(&state.planned.question);
+        if state.due.is_none() {
+            self.all.remove(&id);
+        }
+        Some(question)
     }
 }
 
-/// The first point at or after `at` at which questions are asked.
-fn together(at: Instant) -> Instant {
-    let apart = nanos(TOGETHER);
-    Instant::from_nanos(at.as_nanos().div_ceil(apart).saturating_mul(apart))
+impl Ceiling {
+    /// Takes what a question may cost, if there is so much.
+    fn pays(&mut self, exchanges: u32, now: Instant) -> bool {
+        let elapsed = now.since(self.filled).as_secs_f64();
+        self.filled = now;
+        self.tokens = (self.tokens + elapsed * self.max_qps).min(self.most);
+        let lacking = f64::from(exchanges.max(1)) - self.tokens;
+        let pays = lacking <= 0.0;
+        if pays {
+            self.tokens = -lacking;
+        }
+        let wait = || now + Duration::from_secs_f64(lacking / self.max_qps.max(1e-3));
+        self.affordable = (!pays).then(wait);
+        pays
+    }
 }
 
 impl Engine {
-    /// Replaces the questions. One that stays as it was keeps its schedule and is answered; one that goes is forgotten,
-    /// and its answer too. All together take at most `max_qps` exchanges a second.
+    /// Replaces the questions. One that stays as it was keeps its schedule; a new one is asked as soon as the ceiling
+    /// allows; one that goes while it is under way still ends. All together take at most `max_qps` exchanges a second.
     pub fn set_questions(&mut self, now: Instant, planned: &[PlannedQuestion], max_qps: f64) {
-        let source = self.identity.source.as_bytes();
-        let mut before = std::mem::take(&mut self.questions);
-        let mut added = before.added;
-        let all = planned.iter().map(|plan| {
-            if let Some(place) = before.all.iter().position(|state| state.planned == *plan) {
-                return before.all.swap_remove(place);
+        let before = mem::take(&mut self.questions);
+        let (mut added, mut all) = (before.added, before.all);
+        let known: HashMap<_, _> = all
+            .iter()
+            .filter(|(_, state)| state.due.is_some())
+            .map(|(id, state)| (Arc::clone(&state.planned.question), *id))
+            .collect();
+        let mut stays = BTreeMap::new();
+        for plan in planned {
+            let known = known
+                .get(&plan.question)
+                .filter(|id| all.get(id).is_some_and(|state| state.planned == *plan));
+            if let Some((id, state)) = known.and_then(|id| all.remove_entry(id)) {
+                stays.insert(id, state);
+            } else {
+                added += 1;
+                stays.insert(QuestionId(added), State::new(plan.clone(), &self.identity.source, now));
             }
-            let Question { name, server, record } = &*plan.question;
-            let server = server.to_string();
-            let hash = stable(&[source, name.as_bytes(), server.as_bytes(), record.label().as_bytes()]);
-            let grid = Grid::at(hash, plan.interval);
-            added += 1;
-            let id = QuestionId(added);
-            State { id, planned: plan.clone(), grid, due: grid.at_or_after(now), asked_until: None }
-        });
-        let all = all.collect();
-        let tokens = before.tokens.min(1.0);
+        }
+        let leaving = all.into_iter().filter(|(_, state)| state.awaited.is_some());
+        stays.extend(leaving.map(|(id, state)| (id, State { due: None, ..state })));
         let most = planned.iter().map(|plan| plan.exchanges).max().unwrap_or(1).max(1);
         let most = f64::from(most) + max_qps * TOGETHER.as_secs_f64();
-        self.questions = Questions { added, all, max_qps, most, tokens, filled: now, next: None };
-        self.questions.plan();
+        let tokens = before.ceiling.tokens.min(1.0);
+        self.questions = Questions {
+            added,
+            due: stays.iter().filter_map(|(id, state)| Some((state.due?, *id))).collect(),
+            awaited: stays.iter().filter_map(|(id, state)| Some((state.awaited?, *id))).collect(),
+            all: stays,
+            ceiling: Ceiling { max_qps, most, tokens, filled: now, affordable: None },
+        };
     }
 
     /// What a question is, while it is one.
     pub fn question(&self, id: QuestionId) -> Option<&PlannedQuestion> {
-        Some(&self.questions.get(id)?.planned)
+        Some(&self.questions.all.get(&id)?.planned)
     }
 
     /// A question that was handed out has its answer.
     pub fn handle_queried(&mut self, id: QuestionId, result: QueryResult) {
-        let Some(state) = self.questions.all.iter_mut().find(|state| state.id == id) else { return };
-        if state.asked_until.take().is_some() {
-            self.events.push_back(Event::Query(Arc::clone(&state.planned.question), result));
-        }
+        let question = self.questions.end(id);
+        self.events.extend(question.map(|question| Event::Query(question, result)));
     }
 
     /// The next question that is due and that the ceiling allows.
     pub(super) fn poll_question(&mut self, now: Instant) -> Option<Poll> {
-        let questions = &mut self.questions;
-        if questions.next.is_none_or(|next| next > now) {
-            return None;
+        while let Some((_, id)) = self.questions.awaited.first().copied().filter(|(until, _)| *until <= now) {
+            self.handle_queried(id, QueryResult::NotSent);
         }
-        let elapsed = now.since(questions.filled).as_secs_f64();
-        questions.filled = now;
-        questions.tokens = (questions.tokens + elapsed * questions.max_qps).min(questions.most);
-        for state in &mut questions.all {
-            if state.asked_until.is_some_and(|until| until <= now) {
-                state.asked_until = None;
-                let question = Arc::clone(&state.planned.question);
-                self.events.push_back(Event::Query(question, QueryResult::NotSent));
+        let Questions { all, due: dues, awaited, ceiling, .. } = &mut self.questions;
+        // The longest overdue first, so that a tight ceiling starves none.
+        while let Some((due, id)) = dues.first().copied().filter(|(due, _)| *due <= now) {
+            dues.pop_first();
+            let state = all.get_mut(&id)?;
+            let question = &state.planned.question;
+            // What is a whole interval late is left out: a stall is not made up for. So is one whose last asking is
+            // still under way.
+            let missed = state.grid.count(due, now).saturating_sub(1);
+            let under_way = state.awaited.is_some();
+            for _ in 0..missed + u64::from(under_way) {
+                self.events.push_back(Event::Query(Arc::clone(question), QueryResult::NotSent));
+            }
+            let due = state.grid.advance(due, missed);
+            let may_ask = !under_way && ceiling.pays(state.planned.exchanges, now);
+            let next = if may_ask || under_way { state.after(due, now) } else { due };
+            state.due = Some(next);
+            dues.insert((next, id));
+            if may_ask {
+                let until = now + state.planned.timeout + REPORT;
+                state.awaited = Some(until);
+                awaited.insert((until, id));
+                return Some(Poll::Query(id));
+            }
+            if !under_way {
+                break;
             }
         }
-        // The longest overdue first, so that a tight ceiling starves none.
-        let due = questions.all.iter_mut().filter(|state| state.due <= now);
-        let Some(state) = due.min_by_key(|state| state.due) else {
-            questions.plan();
-            return None;
-        };
-        // What is a whole interval late is left out: a stall is not made up for.
-        let missed = state.grid.count(state.due, now).saturating_sub(1);
-        state.due = state.grid.advance(state.due, missed);
-        let question = &state.planned.question;
-        for _ in 0..missed {
-            self.events.push_back(Event::Query(Arc::clone(question), QueryResult::NotSent));
-        }
-        let cost = f64::from(state.planned.exchanges.max(1));
-        if questions.tokens < cost {
-            questions.next = Some(together(now + Duration::from_nanos(1)));
-            return None;
-        }
-        questions.tokens -= cost;
-        state.due = state.grid.advance(state.due, 1);
-        if state.asked_until.is_some() {
-            // The one before is still on its way.
-            self.events.push_back(Event::Query(Arc::clone(question), QueryResult::NotSent));
-            return self.poll_question(now);
-        }
-        state.asked_until = Some(now + state.planned.timeout + REPORT);
-        let id = state.id;
-        questions.plan();
-        Some(Poll::Query(id))
+        None
     }
 }
 
@@ -195,8 +240,66 @@ mod tests {
                 engine.handle_queried(id, QueryResult::NoError);
             }
         }
-        assert!(asked[1..].iter().all(|count| (2..=3).contains(count)), "{asked:?}");
+        assert!(asked[1..].iter().all(|count| (2..=4).contains(count)), "{asked:?}");
         assert_eq!(results(&mut engine).len(), asked.iter().sum::<usize>());
+        assert!((290..=301).contains(&asked.iter().sum::<usize>()), "{asked:?}");
+    }
+
+    #[test]
+    fn a_new_question_is_asked_at_once_and_then_on_its_grid() {
+        let mut engine = engine();
+        engine.set_questions(at(0), &questions(1, 1), 10.0);
+        let mut asked = Vec::new();
+        for tick in 0..60_000 {
+            if let Some(Poll::Query(id)) = engine.poll_question(at(tick)) {
+                asked.push(tick);
+                engine.handle_queried(id, QueryResult::NoError);
+            }
+        }
+        assert!(asked[0] <= 100 && (5_000..=15_100).contains(&asked[1]), "{asked:?}");
+        assert!(asked[1..].windows(2).all(|pair| pair[1] - pair[0] == 10_000), "{asked:?}");
+    }
+
+    #[test]
+    fn while_the_ceiling_is_waited_for_nothing_wakes_the_driver() {
+        let mut engine = engine();
+        engine.set_questions(at(0), &questions(2, 4), 4.0);
+        assert_eq!(engine.poll_question(at(0)), None);
+        assert_eq!(engine.questions.first(at(1)), Some(at(1_000)));
+        assert!(engine.poll_question(at(1_000)).is_some());
+        assert_eq!(engine.poll_question(at(1_000)), None);
+        assert_eq!(engine.questions.first(at(1_001)), Some(at(2_000)));
+    }
+
+    #[test]
+    fn a_question_that_goes_while_it_is_under_way_still_ends_once() {
+        let mut engine = engine();
+        engine.set_questions(at(0), &questions(2, 1), 10.0);
+        let ids: Vec<_> = (0..1_000).filter_map(|tick| engine.poll_question(at(tick))).collect();
+        let [Poll::Query(answered), Poll::Query(silent)] = ids[..] else { panic!("{ids:?}") };
+        engine.set_questions(at(1_000), &[], 10.0);
+        engine.handle_queried(answered, QueryResult::NoError);
+        engine.handle_queried(answered, QueryResult::NoError);
+        assert_eq!(results(&mut engine), [QueryResult::NoError]);
+        assert_eq!(engine.poll_question(at(60_000)), None);
+        engine.handle_queried(silent, QueryResult::NoError);
+        assert_eq!(results(&mut engine), [QueryResult::NotSent]);
+        assert!(engine.questions.all.is_empty() && engine.questions.first(at(60_000)).is_none());
+    }
+
+    #[test]
+    fn with_other_settings_a_question_is_another_one() {
+        let mut engine = engine();
+        engine.set_questions(at(0), &questions(1, 1), 10.0);
+        let first = (0..1_000).find_map(|tick| engine.poll_question(at(tick))).unwrap();
+        engine.set_questions(at(1_000), &questions(1, 2), 10.0);
+        let second = (1_000..2_000).find_map(|tick| engine.poll_question(at(tick))).unwrap();
+        assert_ne!(first, second);
+        for poll in [first, second] {
+            let Poll::Query(id) = poll else { panic!("{poll:?}") };
+            engine.handle_queried(id, QueryResult::NoError);
+        }
+        assert_eq!(results(&mut engine).len(), 2);
     }
 
     #[test]
@@ -217,22 +320,21 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_stays_keeps_its_schedule_and_one_that_goes_is_forgotten() {
+    fn a_question_that_stays_keeps_its_schedule_and_one_that_goes_is_not_asked_again() {
         let mut engine = engine();
         engine.set_questions(at(0), &questions(5, 1), 10.0);
         let polls = (0..10_000).filter_map(|tick| engine.poll_question(at(tick)));
         let asked: Vec<_> = polls.collect();
         results(&mut engine);
-        let dues: Vec<_> = engine.questions.all.iter().map(|state| state.due).collect();
+        let dues: Vec<_> = engine.questions.all.values().map(|state| state.due).collect();
         engine.set_questions(at(10_000), &questions(4, 1), 10.0);
-        let after: Vec<_> = engine.questions.all.iter().map(|state| state.due).collect();
+        let after: Vec<_> = engine.questions.all.values().map(|state| state.due).collect();
         assert_eq!(dues[..4], after);
         for poll in asked {
             let Poll::Query(id) = poll else { panic!("{poll:?}") };
             engine.handle_queried(id, QueryResult::NoError);
         }
-        let answered = results(&mut engine).len();
-        assert!(answered <= 4 && engine.question(QuestionId(5)).is_none(), "{answered}");
+        assert!(engine.question(QuestionId(4)).is_some() && engine.question(QuestionId(5)).is_none());
     }
 
     fn results(engine: &mut Engine) -> Vec<QueryResult> {
