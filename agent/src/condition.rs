@@ -99,12 +99,12 @@ impl Condition {
     }
 
     /// Whether the target has any stream.
-    pub fn has_streams(&self) -> bool {
+    pub fn has_streams(self) -> bool {
         self.0.iter().any(Option::is_some)
     }
 
     /// How the target is.
-    pub fn state(&self) -> State {
+    pub fn state(self) -> State {
         let any = |wanted: Heard| self.0.iter().flatten().any(|heard| *heard == wanted);
         let icmp_silent = self.of(Protocol::Icmp) == Some(Heard::Silence);
         match (any(Heard::Answers), any(Heard::Silence), any(Heard::Listener)) {
@@ -118,13 +118,13 @@ impl Condition {
     }
 
     /// The protocols by which the target is in trouble.
-    pub fn in_trouble(&self) -> impl Iterator<Item = Protocol> + '_ {
+    pub fn in_trouble(self) -> impl Iterator<Item = Protocol> {
         let trouble =
-            |protocol: &Protocol| matches!(self.of(*protocol), Some(Heard::Silence | Heard::Listener));
+            move |protocol: &Protocol| matches!(self.of(*protocol), Some(Heard::Silence | Heard::Listener));
         Protocol::ALL.into_iter().filter(trouble)
     }
 
-    fn of(&self, protocol: Protocol) -> Option<Heard> {
+    fn of(self, protocol: Protocol) -> Option<Heard> {
         self.0.get(protocol as usize).copied().flatten()
     }
 }

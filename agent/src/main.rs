@@ -32,8 +32,8 @@ fn main() -> ExitCode {
         }),
         Command::Preflight => {
             let findings = preflight::report(&Channel::ALL, run::MIN_BUFFER);
-            let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-            let told = say(&lines);
+            let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            let told = say(&(lines.join("\n") + "\n"));
             let fine = findings.iter().all(|finding| finding.verdict == preflight::Verdict::Fine);
             if fine { told } else { ExitCode::FAILURE }
         }

@@ -14,6 +14,7 @@ pub mod state;
 mod table;
 
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 
 use podsonar_core::outcome::{LateHint, StampSource};
 use podsonar_core::target::{Family, Kind, Protocol};
@@ -496,8 +497,9 @@ fn connect_duration(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'
 fn probes(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
     let labels = path.labels(&metrics.facts);
     for (answer, count) in Answer::ALL.into_iter().zip(&path.answers) {
-        if count.get() > 0 || answer.starts_at_zero() {
-            sample(family, &[&labels, &[("result", answer.label())]], count)?;
+        let count = count.load(Relaxed);
+        if count > 0 || answer.starts_at_zero() {
+            sample(family, &[&labels, &[("result", answer.label())]], &ConstCounter::new(count))?;
         }
     }
     Ok(())

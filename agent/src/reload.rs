@@ -62,7 +62,7 @@ impl Reloader {
     /// The signal's.
     pub fn new(sources: Sources, read: Read, probing: &Probing) -> io::Result<Self> {
         let watcher = Watcher::new(watched(&read, Some(probing)))?;
-        let (sources, running) = (Arc::new(sources), Arc::new(read.written));
+        let (sources, running) = (Arc::new(sources), Arc::new(read.written.without_targets()));
         Ok(Self { sources, running, watcher, loading: None })
     }
 

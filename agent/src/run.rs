@@ -386,12 +386,11 @@ async fn is_intercepted(plan: &Plan, channels: &[Channel]) -> bool {
             );
             true
         }
-        Ok(Ok(_)) => false,
         Ok(Err(error)) => {
             tracing::warn!(%error, "cannot tell whether something answers for everybody");
             false
         }
-        Err(_) => false,
+        Ok(Ok(_)) | Err(_) => false,
     }
 }
 

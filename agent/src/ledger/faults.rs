@@ -13,6 +13,7 @@ use podsonar_core::time::ClockReading;
 use super::{Entry, Ledger, find};
 use crate::condition::{Heard, State};
 use crate::metrics::faults::Extra;
+use crate::metrics::state::Gauge;
 use crate::record::Purpose;
 
 impl Ledger {
@@ -130,8 +131,8 @@ impl Ledger {
         condition.set(stream.protocol, heard);
         let after = condition.has_streams().then(|| condition.state());
         if before != after {
-            before.and_then(gauge).map(|count| count.dec());
-            after.and_then(gauge).map(|count| count.inc());
+            before.and_then(gauge).map(Gauge::dec);
+            after.and_then(gauge).map(Gauge::inc);
         }
         let healthy =
             |state: Option<State>| state.is_none_or(|state| matches!(state, State::New | State::Answering));

@@ -179,7 +179,7 @@ impl Metrics {
 #[derive(Debug)]
 pub(crate) struct Path {
     pub(crate) stream: Stream,
-    pub(super) answers: [Counter; Answer::ALL.len()],
+    pub(super) answers: [AtomicU64; Answer::ALL.len()],
     /// Round trips; of handshakes how long they took.
     pub(super) rtt: Histogram,
     pub(crate) faults: PathFaults,
@@ -213,7 +213,7 @@ impl Path {
     /// Counts an answer of the network, with its round trip if the kernel stamped it.
     pub(crate) fn count(&self, answer: Answer, rtt: Option<Duration>) {
         if let Some(count) = self.answers.get(answer as usize) {
-            count.inc();
+            count.fetch_add(1, Relaxed);
         }
         if let Some(rtt) = rtt {
             self.rtt.observe(rtt.as_secs_f64());

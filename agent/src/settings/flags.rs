@@ -31,6 +31,7 @@ pub enum Command {
 
 /// The flags of all commands, as text, so that all problems are reported together.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::doc_markdown, reason = "clap shows it to users as it is")]
 pub struct Flags {
     /// Read settings from a YAML file; flags and environment are stronger [default: $PODSONAR_CONFIG]
     #[arg(long, value_name = "FILE")]

@@ -105,6 +105,12 @@ impl Written {
         }
     }
 
+    /// The settings alone: targets and names can be very many.
+    #[must_use]
+    pub fn without_targets(self) -> Self {
+        Self { targets: Vec::new(), names: Vec::new(), listed: Vec::new(), ..self }
+    }
+
     /// Makes a setting what it is in a running agent; returns whether it was written otherwise.
     pub fn keep(&mut self, setting: &'static Setting, running: &Self) -> bool {
         let texts = |written: &Self| written.get(setting).map(|(text, _)| text);
