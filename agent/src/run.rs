@@ -133,6 +133,9 @@ async fn live(settings: Settings) -> Result<(), RunError> {
     let mut watch = interval(WATCH);
     let mut look = interval(glance::EVERY);
     let watched = glance::is_watched();
+    if watched {
+        agent.metrics.glance.begin();
+    }
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -77,13 +77,13 @@ fn failing(findings: &[Finding]) -> Vec<String> {
 }
 
 fn write(key: &str, value: &str) {
-    std::fs::write(format!("/proc/sys/{key}"), value).unwrap();
+    std::fs::write(format!("/proc/sys/{key}"), value).expect("a sysctl of our own namespace");
 }
 
 /// Takes a capability off this thread, and no other.
 fn give_up(unwanted: CapabilitySet) {
-    let mut sets = capabilities(None).unwrap();
+    let mut sets = capabilities(None).expect("capabilities");
     sets.effective -= unwanted;
     sets.permitted -= unwanted;
-    set_capabilities(None, sets).unwrap();
+    set_capabilities(None, sets).expect("fewer capabilities");
 }

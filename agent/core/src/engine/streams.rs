@@ -241,13 +241,12 @@ impl Engine {
     /// A stream that was backed off goes back to its own rate.
     pub(super) fn count_answer(&mut self, stream: StreamId) {
         let now = self.clock.now().mono;
-        if let Some(state) = self.streams.get(stream) {
-            let backed_off = state.backed_off();
-            state.losses_in_a_row = 0;
-            let due = state.grid.at_or_after(now.max(state.last_due + state.planned.interval));
-            if backed_off && due < state.due {
-                self.reschedule(stream, due);
-            }
+        let Some(state) = self.streams.get(stream).filter(|state| state.losses_in_a_row > 0) else { return };
+        let backed_off = state.backed_off();
+        state.losses_in_a_row = 0;
+        let due = state.grid.at_or_after(now.max(state.last_due + state.planned.interval));
+        if backed_off && due < state.due {
+            self.reschedule(stream, due);
         }
     }
 
