@@ -13,6 +13,7 @@ use podsonar_core::wire::Channel;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    podsonar_net::return_large_memory();
     match Cli::parse().command {
         Command::Run(flags) => with(flags, |settings| {
             let agent = &settings.configuration.agent;

@@ -39,6 +39,7 @@ pub use crate::errors::icmp_errors_arrive;
 pub use crate::mtu::route_mtu;
 pub use crate::settings::{Mode, OpenError, Settings};
 pub use crate::sockets::ProbeSockets;
+pub use crate::sys::return_large_memory;
 pub use crate::ticker::{Ticker, Waker, Woken};
 
 /// What the driver asks of sockets. Tests give it a fake; [`ProbeSockets`] is the real one.

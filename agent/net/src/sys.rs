@@ -16,6 +16,17 @@ use crate::name::Name;
 /// How many packets one system call carries at most.
 pub(crate) const BATCH: usize = 64;
 
+/// Lets each allocation of 128 KiB or more have pages of its own, which go back to the system when it is freed
+/// (`mallopt(3)`, `M_MMAP_THRESHOLD`). By default the C library raises that limit with the first such allocation, and what
+/// reading a configuration of 10,000 targets leaves behind stays resident: 2 MB. To be called first of all.
+pub fn return_large_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer and changes a number of the allocator; other threads do not exist yet, or wait.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// One packet for [`send`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Message<'a> {
