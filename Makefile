@@ -16,7 +16,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages servers fmt clippy doc purity deny advisories unit fuzz promtool build \
-  bench bench-accuracy bench-cost bench-dns bench-loss bench-peers bench-reload bench-scrape bench-spacing clean
+  bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -71,7 +71,7 @@ promtool: ## The golden scrape is clean by Prometheus' own linter
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-peers ## All benchmarks, whole; they write BENCHMARKS.md
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-peers ## All benchmarks, whole; they write BENCHMARKS.md
 
 bench-accuracy: build ## How far reported round trips are from the wire's
 	$(BENCH) accuracy --write
@@ -87,6 +87,9 @@ bench-spacing: build ## How evenly probes leave
 
 bench-dns: ## CPU of one question to a name server
 	$(CARGO) bench --quiet --package podsonar --bench dns
+
+bench-names: build servers ## CPU of the whole agent for 500 names
+	$(BENCH) names --write
 
 bench-scrape: build ## CPU per scrape
 	$(BENCH) scrape --write
