@@ -16,17 +16,19 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages servers fmt clippy doc purity deny advisories unit fuzz promtool build \
-  bench bench-accuracy bench-cost bench-dns bench-loss bench-peers bench-reload bench-scrape bench-spacing clean
+  bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
-run: packages ## Probe loopback and a server behind a faulty link, and serve /metrics (Ctrl-C ends it)
+run: packages ## Probe loopback, a server and a name behind a faulty link, and serve /metrics (Ctrl-C ends it)
+	@tests/tools/servers.sh >/dev/null
 	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
-	@echo "podsonar probes 127.0.0.1, [::1] and 10.0.0.2 (a server behind 1 ms of delay each way and 0.5 % loss, in namespaces)."
+	@echo "podsonar probes 127.0.0.1, [::1], and 10.0.0.2, a server behind 1 ms of delay each way and 0.5 % loss, in namespaces;"
+	@echo "that server is also the name server of web.demo.test:80, which is probed too."
 	@echo "Look at it:  curl -s localhost:$(PORT)/metrics | grep rtt      http://localhost:$(PORT)/      Ctrl-C ends it."
-	@$(TARGET)/release/podsonar-lab demo --publish $(PORT) -- $(TARGET)/release/podsonar run --listen '[::]:$(PORT)' --source demo \
-	  --target 127.0.0.1 --target '127.0.0.1:$(PORT)' --target 127.0.0.1:9 --target '[::1]' --target 10.0.0.2:80 --target '[fd00::2]:80'
+	@$(TARGET)/release/podsonar-lab demo --publish $(PORT) -- $(TARGET)/release/podsonar run --listen '[::]:$(PORT)' \
+	  --config tests/demo.yaml --target 127.0.0.1 --target '127.0.0.1:$(PORT)' --target '[::1]' --target 10.0.0.2:80
 
 test: packages servers fmt clippy doc purity deny unit promtool fuzz ## Every check that needs no cluster
 
@@ -71,7 +73,7 @@ promtool: ## The golden scrape is clean by Prometheus' own linter
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-peers ## All benchmarks, whole; they write BENCHMARKS.md
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-peers ## All benchmarks, whole; they write BENCHMARKS.md
 
 bench-accuracy: build ## How far reported round trips are from the wire's
 	$(BENCH) accuracy --write
@@ -87,6 +89,9 @@ bench-spacing: build ## How evenly probes leave
 
 bench-dns: ## CPU of one question to a name server
 	$(CARGO) bench --quiet --package podsonar --bench dns
+
+bench-names: build servers ## CPU of the whole agent for 500 names
+	$(BENCH) names --write
 
 bench-scrape: build ## CPU per scrape
 	$(BENCH) scrape --write

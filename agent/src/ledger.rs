@@ -59,11 +59,15 @@ pub struct Ledger {
     health: Health,
     /// The streams by [`StreamId::slot`].
     live: Vec<Option<Entry>>,
-    /// Where results of questions to name servers go.
-    queries: Option<UnboundedSender<(Arc<Question>, QueryResult)>>,
+    /// Where results of questions to name servers go, a tick's together.
+    queries: Option<UnboundedSender<Vec<Queried>>>,
+    queried: Vec<Queried>,
     paths: HashMap<Labels, Use>,
     targets: HashMap<Arc<Target>, Condition>,
 }
+
+/// A question that has ended, and how.
+pub type Queried = (Arc<Question>, QueryResult);
 
 /// A stream that is probed.
 #[derive(Debug)]
@@ -116,6 +120,7 @@ impl Ledger {
             health: Health::new(now),
             live: Vec::new(),
             queries: None,
+            queried: Vec::new(),
             paths: HashMap::new(),
             targets: HashMap::new(),
         }
@@ -123,7 +128,7 @@ impl Ledger {
 
     /// Results of questions to name servers go there.
     #[must_use]
-    pub fn with_queries(self, queries: UnboundedSender<(Arc<Question>, QueryResult)>) -> Self {
+    pub fn with_queries(self, queries: UnboundedSender<Vec<Queried>>) -> Self {
         Self { queries: Some(queries), ..self }
     }
 
@@ -185,7 +190,9 @@ impl Ledger {
         let Some(entry) = find(&mut self.live, outcome.stream) else { return };
         let stream = &entry.stream;
         self.health.note(stream.target.kind, outcome);
-        self.metrics.glance.note(outcome.result, outcome.count);
+        if stream.target.kind != Kind::Control {
+            self.metrics.glance.note(outcome.result, outcome.count);
+        }
         let news = entry.streak.note(outcome.result, self.health.gives_verdicts());
         match verdict(outcome.result) {
             Ok(answer) => {
@@ -254,6 +261,7 @@ impl Ledger {
 
     /// Once a tick: shows that the driver lives, and what it says about itself.
     pub fn tick(&mut self, report: &TickReport) {
+        self.hand_over();
         let metrics = &self.metrics;
         self.now = report.now;
         metrics.heartbeat.set(report.now.as_nanos());

@@ -65,11 +65,11 @@ impl Plan {
     /// A name server has answered, or not. Returns whether other addresses are to be probed from now on.
     pub fn answered(&mut self, question: &Question, answer: &Answer) -> bool {
         let Question { name, server, record } = question;
-        let changed = self.names.answer(name, *server, *record, answer.result, &answer.addresses);
-        if changed {
-            self.addresses = self.names.snapshot();
+        if !self.names.answer(name, *server, *record, answer.result, &answer.addresses) {
+            return false;
         }
-        changed
+        self.addresses.insert(Arc::clone(name), self.names.addresses(name));
+        self.probing.named.iter().any(|plan| plan.name == *name)
     }
 
     /// The addresses of a name that are probed now.

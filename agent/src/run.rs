@@ -8,8 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use podsonar_core::config::{self, Configuration, Probing};
-use podsonar_core::engine::{Engine, Identity, Question, Secret};
-use podsonar_core::query::QueryResult;
+use podsonar_core::engine::{Engine, Identity, Secret};
 use podsonar_core::target::{Family, Planned};
 use podsonar_core::wire::{Channel, Transport, icmp};
 use podsonar_net::interception::intercepted_ports;
@@ -28,7 +27,7 @@ use crate::degrade::{self, Means, MeansByChannel};
 use crate::driver::{self, Driver};
 use crate::glance;
 use crate::http::{self, Limits, Site};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Queried};
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::state::{Facts, Metrics};
 use crate::plan::Plan;
@@ -149,8 +148,7 @@ async fn live(settings: Settings) -> Result<(), RunError> {
             _ = look.tick(), if watched => glance::show(&agent.metrics.glance.take(), &agent.metrics.targets_in_words()),
             _ = &mut agent.http => return Err(RunError::HttpEnded),
             probing = reloader.next(&agent.metrics, &agent.channels) => agent.replace(probing),
-            Some(answered) = agent.answers.recv() => agent.take_answer(&answered),
-            Some((question, result)) = agent.results.recv() => agent.dns.result(&question, result),
+            Some(queried) = agent.queried.recv() => agent.take_answers(&queried),
         }
     }
     tracing::info!("stopping");
@@ -166,7 +164,7 @@ struct Agent {
     driver: driver::Handle,
     asking: SharedAsking,
     answers: UnboundedReceiver<Answered>,
-    results: UnboundedReceiver<(Arc<Question>, QueryResult)>,
+    queried: UnboundedReceiver<Vec<Queried>>,
     metrics: Arc<Metrics>,
     dns: DnsMetrics,
     http: JoinHandle<()>,
@@ -236,13 +234,13 @@ impl Agent {
         };
         let asking = SharedAsking::default();
         let (answered, answers) = unbounded_channel();
-        let (resulted, results) = unbounded_channel();
+        let (ended, queried) = unbounded_channel();
         let driver = driver::spawn(Driver::new(
             Engine::new(identity, clock),
             sockets,
             SystemClocks,
             Box::new(Runner::start(Arc::clone(&asking), answered)?),
-            Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono).with_queries(resulted),
+            Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono).with_queries(ended),
             driver::Settings { channels: channels.clone(), icmp_id },
         ))?;
         driver.intercepted(intercepted);
@@ -257,7 +255,7 @@ impl Agent {
             driver,
             asking,
             answers,
-            results,
+            queried,
             metrics,
             dns,
             http,
@@ -290,15 +288,25 @@ impl Agent {
         self.metrics.set_unresolved(self.plan.unresolved());
     }
 
-    /// A name server was asked: other addresses are probed from now on if it says so.
-    fn take_answer(&mut self, answered: &Answered) {
-        let Answered { question, query, answer } = answered;
-        self.dns.answer(query, answer);
-        if self.plan.answered(question, answer) {
-            tracing::info!(name = %question.name, addresses = ?self.plan.addresses(&question.name), "addresses changed");
-            self.driver.probe(self.plan.planned(self.means));
+    /// A group of questions has ended. What their servers said was sent before, and is looked at now, so that it wakes
+    /// us once, and what is probed changes once.
+    fn take_answers(&mut self, queried: &[Queried]) {
+        for (question, result) in queried {
+            self.dns.result(question, *result);
         }
-        self.metrics.set_unresolved(self.plan.unresolved());
+        let mut changed = false;
+        while let Ok(Answered { question, query, answer }) = self.answers.try_recv() {
+            self.dns.answer(&query, &answer);
+            if self.plan.answered(&question, &answer) {
+                changed = true;
+                let addresses = self.plan.addresses(&question.name);
+                tracing::info!(name = %question.name, ?addresses, "addresses changed");
+            }
+        }
+        if changed {
+            self.driver.probe(self.plan.planned(self.means));
+            self.metrics.set_unresolved(self.plan.unresolved());
+        }
     }
 
     /// Ends everything in order: no new probes, the answers in flight, the last scrapes, the record.

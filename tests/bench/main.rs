@@ -9,6 +9,7 @@ mod cost;
 mod limit;
 mod load;
 mod loss;
+mod names;
 mod path;
 mod peers;
 mod reload;
@@ -49,6 +50,8 @@ enum Command {
     Peers(Options),
     /// CPU per reload of the configuration
     Reload(Options),
+    /// CPU for asking for names
+    Names(Options),
     /// The bare loop of system calls, as a program of its own
     #[command(hide = true)]
     Limit(limit::Limit),
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Command::Loss(options) => loss::run(&options).and_then(|report| finish(&report, &options)),
         Command::Spacing(options) => spacing::run(&options).and_then(|report| finish(&report, &options)),
         Command::Reload(options) => reload::run(&options).and_then(|report| finish(&report, &options)),
+        Command::Names(options) => names::run(&options).and_then(|report| finish(&report, &options)),
         Command::Scrape(options) => scrape::run(&options).and_then(|report| finish(&report, &options)),
         Command::Peers(options) => versus::run(&options).and_then(|report| finish(&report, &options)),
         Command::Limit(limit) => limit.run().map(|()| ExitCode::SUCCESS),

@@ -5,6 +5,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use podsonar_lab::fault::{Faults, Loss};
 use podsonar_lab::link::Way;
+use podsonar_lab::server::dns::{Dns, Zone};
 use podsonar_lab::server::{Listener, publish};
 use podsonar_lab::{Cgroup, Lab, LabError};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,8 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run a program on a host that is joined to a server (10.0.0.2 and `fd00::2`, TCP port 80 open) by a link with
-    /// delay, jitter and a little loss
+    /// Run a program on a host that is joined to a server (10.0.0.2 and `fd00::2`, TCP port 80 open, a name server that
+    /// knows web.demo.test) by a link with delay, jitter and a little loss
     Demo(Demo),
 }
 
@@ -71,6 +72,8 @@ impl Demo {
         link.set(Way::There, faults.clone());
         link.set(Way::Back, faults);
         let _listener = Listener::start(&server, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80)))?;
+        let zone = Zone::new("demo.test").record("web", 60, "A 10.0.0.2").record("web", 60, "AAAA fd00::2");
+        let _dns = Dns::start(&server, &[link.right.v4.into()], &[zone])?;
         if let Some(port) = self.publish {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             publish(&node, address, address)?;

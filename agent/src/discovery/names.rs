@@ -93,6 +93,11 @@ impl Names {
         self.names.iter().map(|(name, words)| (Arc::clone(name), probed(words))).collect()
     }
 
+    /// The addresses of one name to probe, sorted.
+    pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        self.names.get(name).map(probed).unwrap_or_default()
+    }
+
     /// How many addresses of all names are left out, because no host has them or because of [`MAX_ADDRESSES`].
     pub fn left_out(&self) -> usize {
         let all = |words| Record::ALL.map(|record| said(words, record).len()).iter().sum::<usize>();

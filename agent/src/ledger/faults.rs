@@ -103,9 +103,15 @@ impl Ledger {
 
     /// A question to a name server that fell due has its result.
     pub fn query(&mut self, question: Arc<Question>, result: QueryResult) {
-        if let Some(queries) = &self.queries {
+        self.queried.push((question, result));
+    }
+
+    /// Hands over the questions that ended in this tick: one wake-up for all.
+    pub(super) fn hand_over(&mut self) {
+        let queried = std::mem::take(&mut self.queried);
+        if let Some(queries) = self.queries.as_ref().filter(|_| !queried.is_empty()) {
             // Nobody listens only while the agent ends.
-            let _ = queries.send((question, result));
+            let _ = queries.send(queried);
         }
     }
 

@@ -117,9 +117,10 @@ impl Metrics {
         }
     }
 
-    /// How many targets are probed now.
+    /// How many targets are probed now, the control aside.
     pub fn targets(&self) -> u64 {
-        self.targets.iter().flatten().map(Gauge::get).sum()
+        let asked_for = Kind::ALL.into_iter().zip(&self.targets).filter(|(kind, _)| *kind != Kind::Control);
+        asked_for.flat_map(|(_, states)| states).map(Gauge::get).sum()
     }
 
     /// So many names to be probed have no address.

@@ -15,8 +15,12 @@ use crate::time::{Instant, nanos};
 /// Who carries out questions reports each; one that has not been reported so long after its timeout never will be.
 const REPORT: Duration = Duration::from_secs(2);
 
-/// Phases are multiples of this, so that questions come in groups: a wake-up costs several times what an exchange does.
-const TOGETHER: Duration = Duration::from_millis(300);
+/// So many questions fall due together, and what came of them is looked for together: a wake-up costs several times what
+/// a question does.
+const TOGETHER: f64 = 16.0;
+
+/// The shortest and the longest time from one such group to the next.
+const APART: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 /// What is asked of whom.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,6 +59,8 @@ pub(super) struct Questions {
     due: BTreeSet<(Instant, QuestionId)>,
     /// Those under way, by until when an answer is waited for.
     awaited: BTreeSet<(Instant, QuestionId)>,
+    /// Time from one group to the next.
+    apart: Duration,
     ceiling: Ceiling,
 }
 
@@ -62,7 +68,7 @@ pub(super) struct Questions {
 #[derive(Debug, Default)]
 struct Ceiling {
     max_qps: f64,
-    /// So many exchanges may be saved up for: those of one question, and of one group.
+    /// So many exchanges may be saved up for: what one question may take, or what may be asked together.
     most: f64,
     tokens: f64,
     filled: Instant,
@@ -82,12 +88,12 @@ struct State {
 
 impl State {
     /// One that was never asked is due at once.
-    fn new(planned: PlannedQuestion, source: &str, now: Instant) -> Self {
+    fn new(planned: PlannedQuestion, source: &str, apart: Duration, now: Instant) -> Self {
         let Question { name, server, record } = &*planned.question;
         let server = server.to_string();
         let parts = [source.as_bytes(), name.as_bytes(), server.as_bytes(), record.label().as_bytes()];
         let phase = stable(&parts) % nanos(planned.interval).max(1);
-        let grid = Grid::at(phase - phase % nanos(TOGETHER), planned.interval);
+        let grid = Grid::at(phase - phase % nanos(apart), planned.interval);
         Self { planned, grid, due: Some(now), awaited: None, is_new: true }
     }
 
@@ -99,13 +105,14 @@ impl State {
 }
 
 impl Questions {
-    /// When something is to be done, given that it is `now`: a question is due, or gets its turn, or is given up.
+    /// When something is to be done, given that it is `now`: a question is due, or gets its turn, or may have ended.
     pub(super) fn first(&self, now: Instant) -> Option<Instant> {
         let due = self
             .due
             .first()
             .map(|(due, _)| if *due <= now { self.ceiling.affordable.unwrap_or(*due) } else { *due });
-        due.into_iter().chain(self.awaited.first().map(|(until, _)| *until)).min()
+        let ended = self.awaited.first().map(|(until, _)| (*until).min(now + self.apart));
+        due.into_iter().chain(ended).min()
     }
 
     /// It is no longer under way. Returns what it is, if it was.
@@ -149,6 +156,8 @@ impl Engine {
             .filter(|(_, state)| state.due.is_some())
             .map(|(id, state)| (Arc::clone(&state.planned.question), *id))
             .collect();
+        let rate: f64 = planned.iter().map(|plan| plan.interval.as_secs_f64().recip()).sum();
+        let apart = Duration::try_from_secs_f64(TOGETHER / rate).unwrap_or(APART.1).clamp(APART.0, APART.1);
         let mut stays = BTreeMap::new();
         for plan in planned {
             let known = known
@@ -158,19 +167,20 @@ impl Engine {
                 stays.insert(id, state);
             } else {
                 added += 1;
-                stays.insert(QuestionId(added), State::new(plan.clone(), &self.identity.source, now));
+                stays.insert(QuestionId(added), State::new(plan.clone(), &self.identity.source, apart, now));
             }
         }
         let leaving = all.into_iter().filter(|(_, state)| state.awaited.is_some());
         stays.extend(leaving.map(|(id, state)| (id, State { due: None, ..state })));
         let most = planned.iter().map(|plan| plan.exchanges).max().unwrap_or(1).max(1);
-        let most = f64::from(most) + max_qps * TOGETHER.as_secs_f64();
+        let most = f64::from(most).max(max_qps * apart.as_secs_f64());
         let tokens = before.ceiling.tokens.min(1.0);
         self.questions = Questions {
             added,
             due: stays.iter().filter_map(|(id, state)| Some((state.due?, *id))).collect(),
             awaited: stays.iter().filter_map(|(id, state)| Some((state.awaited?, *id))).collect(),
             all: stays,
+            apart,
             ceiling: Ceiling { max_qps, most, tokens, filled: now, affordable: None },
         };
     }
@@ -261,13 +271,33 @@ mod tests {
     }
 
     #[test]
+    fn many_questions_fall_due_together_and_none_is_left_out() {
+        let mut engine = engine();
+        engine.set_questions(at(0), &questions(333, 1), 50.0);
+        let mut asked = Vec::new();
+        // The driver's longest tick.
+        for tick in (0..60_000).step_by(50) {
+            while let Some(Poll::Query(id)) = engine.poll_question(at(tick)) {
+                asked.push(tick);
+                engine.handle_queried(id, QueryResult::NoError);
+            }
+        }
+        assert!(results(&mut engine).iter().all(|result| *result == QueryResult::NoError));
+        let in_a_round: Vec<_> = asked.into_iter().filter(|tick| (40_000..50_000).contains(tick)).collect();
+        let times: BTreeSet<_> = in_a_round.iter().collect();
+        assert!(in_a_round.len() == 333 && times.len() < 25, "{} {}", in_a_round.len(), times.len());
+    }
+
+    #[test]
     fn while_the_ceiling_is_waited_for_nothing_wakes_the_driver() {
         let mut engine = engine();
         engine.set_questions(at(0), &questions(2, 4), 4.0);
         assert_eq!(engine.poll_question(at(0)), None);
         assert_eq!(engine.questions.first(at(1)), Some(at(1_000)));
-        assert!(engine.poll_question(at(1_000)).is_some());
+        let Some(Poll::Query(id)) = engine.poll_question(at(1_000)) else { panic!("it is due") };
         assert_eq!(engine.poll_question(at(1_000)), None);
+        assert_eq!(engine.questions.first(at(1_001)), Some(at(1_501)), "it may have ended");
+        engine.handle_queried(id, QueryResult::NoError);
         assert_eq!(engine.questions.first(at(1_001)), Some(at(2_000)));
     }
 
