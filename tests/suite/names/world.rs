@@ -1,4 +1,5 @@
 //! An agent's host, a far one with the addresses of all names, and real name servers beside it.
+#![expect(clippy::panic, reason = "what a test waited for in vain says all that is known")]
 
 use nix::sys::signal::Signal;
 use podsonar_lab::agent::Launch;
@@ -20,7 +21,7 @@ const FILE: &str = "/run/podsonar.yaml";
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) near: Host,
-    /// It answers for 10.77.0.0/16 and fd77::/64.
+    /// It answers for 10.77.0.0/16 and `fd77::/64`.
     pub(crate) far: Host,
     /// Where name servers run, at [`World::server`].
     pub(crate) names: Host,
@@ -143,45 +144,50 @@ impl Running<'_> {
     }
 
     /// Waits until so many addresses of names are probed, and so many names have none.
-    pub(crate) fn has(&self, addresses: f64, without: f64) {
-        let sum = |scrape: &Scrape| scrape.sum("podsonar_targets", &[("kind", "name")]).unwrap_or(0.0);
+    pub(crate) fn has(&self, addresses: u64, without: u64) {
+        let sum = |scrape: &Scrape| count(scrape, "podsonar_targets", &[("kind", "name")]);
         let what = format!("{addresses} addresses and {without} names without any");
         self.until(&what, |scrape| sum(scrape) == addresses && unresolved(scrape) == without);
     }
 
     /// Waits until so many questions about a name have this result, from now on.
-    pub(crate) fn further(&self, count: f64, name: &str, result: &str) -> Scrape {
+    pub(crate) fn further(&self, times: u64, name: &str, result: &str) -> Scrape {
         let before = queries(&self.agent.scrape().expect("metrics"), name, result);
-        let what = format!("{count} more times {result} about {name}");
-        self.until(&what, |scrape| queries(scrape, name, result) >= before + count)
+        let what = format!("{times} more times {result} about {name}");
+        self.until(&what, |scrape| queries(scrape, name, result) >= before + times)
     }
 }
 
+/// The sum of counts with these labels; 0 when there is none.
+pub(crate) fn count(scrape: &Scrape, metric: &str, labels: &[(&str, &str)]) -> u64 {
+    scrape.sum(metric, labels).unwrap_or(0.0) as u64
+}
+
 /// Questions about a name that ended so.
-pub(crate) fn queries(scrape: &Scrape, name: &str, result: &str) -> f64 {
-    scrape.sum("podsonar_dns_queries_total", &[("name", name), ("result", result)]).unwrap_or(0.0)
+pub(crate) fn queries(scrape: &Scrape, name: &str, result: &str) -> u64 {
+    count(scrape, "podsonar_dns_queries_total", &[("name", name), ("result", result)])
 }
 
 /// Exchanges of a form that ended so.
-pub(crate) fn exchanges(scrape: &Scrape, form: &str, result: &str) -> f64 {
-    scrape.sum("podsonar_dns_exchanges_total", &[("form", form), ("result", result)]).unwrap_or(0.0)
+pub(crate) fn exchanges(scrape: &Scrape, form: &str, result: &str) -> u64 {
+    count(scrape, "podsonar_dns_exchanges_total", &[("form", form), ("result", result)])
 }
 
 /// Probes of names that ended so.
-pub(crate) fn probes(scrape: &Scrape, labels: &[(&str, &str)], result: &str) -> f64 {
+pub(crate) fn probes(scrape: &Scrape, labels: &[(&str, &str)], result: &str) -> u64 {
     let labels = [labels, &[("kind", "name"), ("result", result)]].concat();
-    scrape.sum("podsonar_probes_total", &labels).unwrap_or(0.0)
+    count(scrape, "podsonar_probes_total", &labels)
 }
 
 /// Names without an address.
-pub(crate) fn unresolved(scrape: &Scrape) -> f64 {
-    scrape.sum("podsonar_unresolved_names", &[]).expect("it is always there")
+pub(crate) fn unresolved(scrape: &Scrape) -> u64 {
+    count(scrape, "podsonar_unresolved_names", &[])
 }
 
 /// Nothing was lost or unreachable.
 pub(crate) fn assert_nothing_lost(scrape: &Scrape) {
     for result in ["lost", "unreachable", "listener"] {
-        assert_eq!(probes(scrape, &[], result), 0.0, "{result}");
+        assert_eq!(probes(scrape, &[], result), 0, "{result}");
     }
 }
 
