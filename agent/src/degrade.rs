@@ -197,8 +197,7 @@ mod tests {
 
     fn planned(written: &str, protocol: Protocol) -> Planned {
         let at: std::net::SocketAddr = written.parse().unwrap();
-        let target =
-            Target { written: written.into(), address: at.ip(), port: Some(at.port()), kind: Kind::Fixed };
+        let target = Target::new(Kind::Fixed, written.into(), at.ip(), Some(at.port()));
         Planned {
             stream: Stream { target: Arc::new(target), protocol },
             interval: Duration::from_secs(1),

@@ -85,7 +85,8 @@ struct Entry {
 /// What tells paths apart. All addresses of a name are one path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Labels {
-    written: Arc<str>,
+    destination: Arc<str>,
+    zone: Arc<str>,
     kind: Kind,
     protocol: Protocol,
     family: Family,
@@ -93,9 +94,9 @@ struct Labels {
 
 impl Labels {
     fn of(stream: &Stream) -> Self {
-        let Target { written, kind, .. } = &*stream.target;
+        let Target { destination, zone, kind, .. } = &*stream.target;
         let (protocol, family) = (stream.protocol, stream.family());
-        Self { written: Arc::clone(written), kind: *kind, protocol, family }
+        Self { destination: Arc::clone(destination), zone: Arc::clone(zone), kind: *kind, protocol, family }
     }
 }
 

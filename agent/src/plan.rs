@@ -27,6 +27,7 @@ const CONTROL_TIMEOUT: Duration = Duration::from_millis(800);
 #[derive(Debug)]
 pub struct Plan {
     source: Arc<str>,
+    zone: Arc<str>,
     probing: Probing,
     names: Names,
     addresses: BTreeMap<Arc<str>, Vec<IpAddr>>,
@@ -34,11 +35,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of an agent whose label `source` is `source`.
-    pub fn new(source: &str, probing: Probing) -> Self {
+    /// The plan of an agent whose labels `source` and `source_zone` are these.
+    pub fn new(source: &str, zone: &str, probing: Probing) -> Self {
         let search = search_list(&probing);
         let (names, addresses) = (Names::default(), BTreeMap::new());
-        let mut plan = Self { source: source.into(), probing, names, addresses, search };
+        let mut plan = Self { source: source.into(), zone: zone.into(), probing, names, addresses, search };
         plan.configure();
         plan
     }
@@ -124,18 +125,6 @@ impl Plan {
         }
     }
 
-    /// The channels that may be needed: what the addresses want, and both families for names.
-    pub fn channels(&self) -> Vec<Channel> {
-        let mut used: HashSet<Channel> =
-            self.probing.planned.iter().filter_map(|each| each.stream.channel()).collect();
-        for protocol in self.probing.named.iter().flat_map(|plan| &plan.protocols) {
-            if let Some(protocol) = Transport::of(*protocol) {
-                used.extend(Family::ALL.map(|family| Channel { protocol, family }));
-            }
-        }
-        Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
-    }
-
     /// Whether some TCP target is beyond loopback, so that it matters if something answers for everybody.
     pub fn has_distant_tcp(&self) -> bool {
         let distant = |each: &Planned| {
@@ -163,12 +152,9 @@ impl Plan {
                 Family::V4 => Ipv4Addr::LOCALHOST.into(),
                 Family::V6 => Ipv6Addr::LOCALHOST.into(),
             };
-            let target = Arc::new(Target {
-                written: Arc::clone(&self.source),
-                address,
-                port: Some(self.probing.closed_port),
-                kind: Kind::Control,
-            });
+            let port = Some(self.probing.closed_port);
+            let target = Target::new(Kind::Control, Arc::clone(&self.source), address, port);
+            let target = Arc::new(Target { zone: Arc::clone(&self.zone), ..target });
             for protocol in Protocol::ALL.into_iter().filter(|protocol| used.contains(&(*protocol, family))) {
                 let stream = Stream { target: Arc::clone(&target), protocol };
                 control.push(Planned { stream, interval: CONTROL_INTERVAL, timeout: CONTROL_TIMEOUT });
@@ -176,6 +162,18 @@ impl Plan {
         }
         control
     }
+}
+
+/// The channels that may be needed: what the addresses want, and both families for names.
+pub fn channels(probing: &Probing) -> Vec<Channel> {
+    let mut used: HashSet<Channel> =
+        probing.planned.iter().filter_map(|each| each.stream.channel()).collect();
+    for protocol in probing.named.iter().flat_map(|plan| &plan.protocols) {
+        if let Some(protocol) = Transport::of(*protocol) {
+            used.extend(Family::ALL.map(|family| Channel { protocol, family }));
+        }
+    }
+    Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
 }
 
 fn search_list(probing: &Probing) -> SearchList {
@@ -205,6 +203,6 @@ mod tests {
         let mut written = Written::default();
         written.read("f", file).unwrap();
         let host = Host { name: Some("host".into()), ..Host::default() };
-        Plan::new("host", written.resolve(&host).unwrap().probing)
+        Plan::new("host", "", written.resolve(&host).unwrap().probing)
     }
 }

@@ -220,7 +220,7 @@ impl<'a> Line<'a> {
         Self {
             purpose: *purpose,
             kind: stream.target.kind.label(),
-            target: &stream.target.written,
+            target: &stream.target.destination,
             address: stream.target.address,
             port,
             protocol: stream.protocol.label(),
@@ -266,7 +266,7 @@ mod tests {
         let (queue, _held) = sync_channel(2);
         let recorder = Recorder { queue, metrics: Arc::clone(&metrics), icmp_id: 1 };
         let address = Ipv4Addr::LOCALHOST.into();
-        let target = Target { written: "a".into(), address, port: None, kind: Kind::Fixed };
+        let target = Target::new(Kind::Fixed, "a".into(), address, None);
         let stream = Stream { target: Arc::new(target), protocol: Protocol::Icmp };
         let due = Instant::from_nanos(0);
         let outcome =

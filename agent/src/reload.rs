@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 pub use self::watch::{File, Watcher, Why};
 
 use crate::metrics::state::Metrics;
+use crate::plan;
 use crate::settings::{Read, Sources};
 
 /// Problems that one failed reload writes to the log; the rest are counted there.
@@ -108,16 +109,13 @@ fn announce(probing: &Probing, kept: &[&'static Setting], open: &[Channel]) {
     for setting in kept {
         tracing::warn!(setting = setting.key, "needs a restart to change; the old value stays in force");
     }
-    for channel in Channel::ALL {
-        let needed = probing.planned.iter().any(|each| each.stream.channel() == Some(channel));
-        if needed && !open.contains(&channel) {
-            let (protocol, family) = (channel.protocol.label(), channel.family.label());
-            tracing::warn!(
-                protocol,
-                family,
-                "the first such targets need a restart: there is no socket for them"
-            );
-        }
+    for channel in plan::channels(probing).into_iter().filter(|channel| !open.contains(channel)) {
+        let (protocol, family) = (channel.protocol.label(), channel.family.label());
+        tracing::warn!(
+            protocol,
+            family,
+            "the first such targets need a restart: there is no socket for them"
+        );
     }
     tracing::info!(targets = probing.targets(), streams = probing.planned.len(), "configuration reloaded");
 }

@@ -30,7 +30,7 @@ use crate::http::{self, Limits, Site};
 use crate::ledger::{Ledger, Queried};
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::state::{Facts, Metrics};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::preflight;
 use crate::probe::runner::{Answered, Runner, SharedAsking};
 use crate::record;
@@ -183,10 +183,10 @@ impl Agent {
             Some(path) => Some(record::open(&path).map_err(|source| RunError::Record { path, source })?),
         };
         let random = Random::draw()?;
-        let plan = Plan::new(&source, probing);
+        let plan = Plan::new(&source, &zone, probing);
         let buffer = receive_buffer(&plan);
         let mut sockets = ProbeSockets::open(&podsonar_net::Settings {
-            channels: plan.channels(),
+            channels: plan::channels(plan.probing()),
             icmp_id: random.icmp_id,
             flows: plan.probing().flows,
             receive_buffer: buffer,
@@ -499,6 +499,6 @@ mod tests {
             written.set(&setting::TARGETS, Origin::Flag("--target"), target);
         }
         let host = Host { name: Some("host".into()), ..Host::default() };
-        Plan::new("host", written.resolve(&host).unwrap().probing)
+        Plan::new("host", "", written.resolve(&host).unwrap().probing)
     }
 }

@@ -60,7 +60,10 @@ impl Plan<'_> {
 
 /// Results in the agent's counters: `probes_total` and `probes_void_total` together.
 pub(crate) fn results(scrape: &Scrape) -> u64 {
-    let sum = |name| scrape.sum(name, &[]).unwrap_or(0.0);
+    let sum = |name| {
+        let control = scrape.sum(name, &[("kind", "control")]).unwrap_or(0.0);
+        scrape.sum(name, &[]).unwrap_or(0.0) - control
+    };
     (sum("podsonar_probes_total") + sum("podsonar_probes_void_total")) as u64
 }
 

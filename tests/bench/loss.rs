@@ -238,12 +238,14 @@ fn judge(wire: &Wire, records: &[Record], drops: &Drops) -> Verdict {
 /// By how much the counters of a scrape differ from the lines of the record, at a moment at which no line was added:
 /// both are every probe that fell due. The agent is busy, so several moments are tried, and the best is taken.
 fn law_gap(agent: &Agent) -> Result<u64> {
+    let recorded =
+        || -> Result<u64> { Ok(agent.records()?.iter().filter(|record| record.is_due()).count() as u64) };
     let mut smallest = u64::MAX;
     let end = Deadline::after(Duration::from_secs(5));
     while smallest > 0 && !end.passed() {
-        let before = agent.records()?.len() as u64;
+        let before = recorded()?;
         let counted = results(&agent.scrape()?);
-        let after = agent.records()?.len() as u64;
+        let after = recorded()?;
         // The truth of the scrape's moment lies between the two readings.
         smallest = smallest.min(before.saturating_sub(counted).max(counted.saturating_sub(after)));
     }

@@ -17,6 +17,9 @@ use std::time::Duration;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// A packet of so many bytes is a large probe.
+const LARGE: usize = 1_000;
+
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("spacing", options.short);
     let columns = [
@@ -100,7 +103,8 @@ fn periods(targets: u32, time: Duration) -> Result<Periods> {
     let wire = Wire::new(&capture.stop()?);
     drop(agent);
     let mut sent: HashMap<IpAddr, Vec<i64>> = HashMap::new();
-    for probe in wire.probes() {
+    // Large probes have a schedule of their own.
+    for probe in wire.probes().iter().filter(|probe| probe.length < LARGE) {
         if let ProbeKey::Echo { address, .. } = probe.key {
             sent.entry(address).or_default().push(probe.sent_ns);
         }

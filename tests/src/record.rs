@@ -54,6 +54,11 @@ pub struct Stamp {
 }
 
 impl Record {
+    /// Whether the schedule wanted it; the others were sent to explain something.
+    pub fn is_due(&self) -> bool {
+        self.purpose == "due"
+    }
+
     /// Whether the agent says that it was answered: `reply` or `reset`.
     pub fn is_answered(&self) -> bool {
         matches!(self.result.as_str(), "reply" | "reset")

@@ -41,6 +41,8 @@ pub enum ProbeKey {
 pub struct WireProbe {
     /// Which probe.
     pub key: ProbeKey,
+    /// Length of the IP packet in bytes.
+    pub length: usize,
     /// When it was sent, Unix time in nanoseconds. A request sent twice counts from the first.
     pub sent_ns: i64,
     /// When the first reply came, Unix time in nanoseconds, and what it was.
@@ -98,7 +100,7 @@ impl Wire {
             if captured.outgoing {
                 let Some((expects, key)) = request(&packet) else { continue };
                 let index = *expected.entry(expects).or_insert(wire.probes.len());
-                wire.send(index, key, captured.time_ns);
+                wire.send(index, key, captured);
             } else if let Some((answers, reply)) = reply(&packet)
                 && let Some(probe) = expected.get(&answers).and_then(|&index| wire.probes.get_mut(index))
             {
@@ -141,12 +143,13 @@ impl Wire {
         runs.map(<[_]>::len).filter(|length| *length > 0).collect()
     }
 
-    fn send(&mut self, index: usize, key: ProbeKey, time_ns: i64) {
+    fn send(&mut self, index: usize, key: ProbeKey, captured: &Captured) {
         if let Some(probe) = self.probes.get_mut(index) {
             probe.sent += 1;
         } else {
             self.by_key.insert(key.clone(), index);
-            self.probes.push(WireProbe { key, sent_ns: time_ns, first_reply: None, replies: 0, sent: 1 });
+            let (length, sent_ns) = (captured.bytes.len(), captured.time_ns);
+            self.probes.push(WireProbe { key, length, sent_ns, first_reply: None, replies: 0, sent: 1 });
         }
     }
 }

@@ -121,9 +121,10 @@ impl Run {
         Self { records, scrape, wire: Wire::new(&capture.stop().expect("packets")) }
     }
 
-    /// The records of probes that left, in the order of sending.
+    /// The records of scheduled probes that left, in the order of sending.
     fn sent(&self) -> impl Iterator<Item = &Record> {
-        let mut sent: Vec<&Record> = self.records.iter().filter(|record| record.sent_ns.is_some()).collect();
+        let mut sent: Vec<&Record> =
+            self.records.iter().filter(|record| record.is_due() && record.sent_ns.is_some()).collect();
         sent.sort_by_key(|record| record.sent_ns);
         sent.into_iter()
     }

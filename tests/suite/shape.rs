@@ -301,9 +301,9 @@ impl Run {
     }
 
     /// Lengths of the runs of losses on the wire, in the order of sending. A probe that the agent knows nothing of
-    /// (starved, or stopped) is in no run.
+    /// (starved, or stopped) is in no run; nor is one that was sent beyond the schedule.
     fn runs(&self) -> Vec<usize> {
-        let judged = |record: &&Record| matches!(record.result.as_str(), "reply" | "lost");
+        let judged = |record: &&Record| record.is_due() && matches!(record.result.as_str(), "reply" | "lost");
         let records = self.records.iter().filter(judged);
         let judged: HashMap<_, _> =
             records.filter_map(|record| Some((&self.wire.find(record)?.key, record))).collect();

@@ -188,7 +188,7 @@ impl NamePlan {
         let mut planned = Vec::with_capacity(addresses.len() * self.protocols.len());
         for &address in addresses {
             let written = Arc::clone(&self.written);
-            let target = Arc::new(Target { written, address, port: self.port, kind: Kind::Name });
+            let target = Arc::new(Target::new(Kind::Name, written, address, self.port));
             planned.extend(self.protocols.iter().map(|&protocol| Planned {
                 stream: Stream { target: Arc::clone(&target), protocol },
                 interval: self.interval,

@@ -20,9 +20,11 @@ impl Grid {
     /// The grid of a stream, as seen from the agent `source`: two agents ask the same target at different times.
     pub(crate) fn new(source: &str, planned: &Planned) -> Self {
         let target = &planned.stream.target;
+        let address = target.address.to_canonical().to_string();
         let hash = stable(&[
             source.as_bytes(),
-            target.written.as_bytes(),
+            target.destination.as_bytes(),
+            address.as_bytes(),
             planned.stream.protocol.label().as_bytes(),
             planned.stream.family().label().as_bytes(),
         ]);

@@ -65,21 +65,30 @@ impl Family {
 /// Why a target is probed. The text form is the metric label `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// Another node's agent.
+    Agent,
+    /// A pod: of another node, or of the own one.
+    Pod,
+    /// An address of another node itself.
+    Node,
+    /// An address of a name: one that the user wrote, or a pod's.
+    Name,
     /// Written by the user as an address.
     Fixed,
-    /// An address of a name that the user wrote.
-    Name,
     /// Loopback: shows what this agent and its host add by themselves.
     Control,
 }
 
 impl Kind {
     /// Every kind, in label order.
-    pub const ALL: [Self; 3] = [Self::Fixed, Self::Name, Self::Control];
+    pub const ALL: [Self; 6] = [Self::Agent, Self::Pod, Self::Node, Self::Name, Self::Fixed, Self::Control];
 
     /// The label value.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Agent => "agent",
+            Self::Pod => "pod",
+            Self::Node => "node",
             Self::Fixed => "fixed",
             Self::Name => "name",
             Self::Control => "control",
@@ -90,14 +99,39 @@ impl Kind {
 /// Something to probe, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// As the user wrote it: the metric label `destination`, and the target's identity.
-    pub written: Arc<str>,
+    /// The metric label `destination`: what the user wrote; the node of an agent, a pod or a node's address; `pod` for
+    /// the name of a pod.
+    pub destination: Arc<str>,
+    /// The metric label `destination_zone`: the zone of that node.
+    pub zone: Arc<str>,
     /// Where probes go.
     pub address: IpAddr,
     /// The TCP port; SYNs need it.
     pub port: Option<u16>,
     /// Why it is probed.
     pub kind: Kind,
+    /// Which pod it is. A pod that takes over another one's address is another target.
+    pub pod: Option<Arc<PodId>>,
+}
+
+impl Target {
+    /// A target that belongs to no node.
+    pub fn new(kind: Kind, destination: Arc<str>, address: IpAddr, port: Option<u16>) -> Self {
+        Self { destination, zone: Arc::default(), address, port, kind, pod: None }
+    }
+}
+
+/// A pod by its names. No metric but `podsonar_unhealthy_target` shows them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodId {
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// `metadata.namespace`.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// The controller that made it (`Deployment/web`), empty without one.
+    pub workload: Arc<str>,
 }
 
 /// One protocol to one target: what has a schedule, a path in the metrics, and one result for each due probe.

@@ -148,7 +148,7 @@ fn two_targets_with_one_address_share_its_sequence() {
     let address: IpAddr = "fd00::1".parse().unwrap();
     let mut planned: Vec<_> =
         (0..20).map(|number| icmp_stream(&format!("name {number}"), address, 80)).collect();
-    planned.sort_by_key(|plan| plan.stream.target.written.to_string());
+    planned.sort_by_key(|plan| plan.stream.target.destination.to_string());
     let mut world = World::with(&planned);
     let results = world.run(2_000);
     let mut seen: Vec<u64> = results.iter().map(|line| line["sequence"].as_u64().unwrap()).collect();
@@ -172,6 +172,32 @@ fn syns_are_answered_and_resets_count_as_reachable() {
         let ports: Vec<_> = results.iter().map(|line| line["source_port"].as_u64().unwrap()).collect();
         assert!(ports.windows(2).all(|pair| pair[0] != pair[1]), "flows take turns: {ports:?}");
     }
+}
+
+#[test]
+fn each_hour_a_fifth_of_the_source_ports_is_renewed_and_given_back_later() {
+    let address = "fd00::1".parse().unwrap();
+    let mut plan = icmp_stream("[fd00::1]:80", address, 80);
+    plan.stream.protocol = Protocol::Tcp;
+    let mut world = World::with(&[plan]);
+    let hour = 3_600_000;
+    world.run_until(hour + 2_000);
+    assert_eq!(world.net.borrow().renewed, [(40_000, 50_000)]);
+    assert!(world.net.borrow().retired.is_empty(), "the old port's last SYN may still be answered");
+    let results = world.run(hour + 10_000);
+    assert_eq!(world.net.borrow().retired, [40_000]);
+
+    let ports = |from: usize, to: usize| -> Vec<_> {
+        let mut used: Vec<_> =
+            results[from..to].iter().map(|line| line["source_port"].as_u64().unwrap()).collect();
+        used.sort_unstable();
+        used.dedup();
+        used
+    };
+    let renewed_at = 3_600;
+    assert_eq!(ports(0, renewed_at), [40_000, 40_001, 40_002]);
+    assert_eq!(ports(renewed_at + 1, results.len()), [40_001, 40_002, 50_000]);
+    assert_eq!(count(&results, "reply"), results.len(), "no answer is lost on the way");
 }
 
 #[test]
@@ -236,6 +262,8 @@ struct State {
     refuse: Option<IpAddr>,
     tx_stamps: bool,
     sched_requests: u32,
+    renewed: Vec<(u16, u16)>,
+    retired: Vec<u16>,
     drops: u64,
     packets: VecDeque<Flying>,
     frames: Vec<(Channel, Vec<u8>, WallTime)>,
@@ -270,6 +298,8 @@ impl World {
             refuse: None,
             tx_stamps: true,
             sched_requests: 0,
+            renewed: Vec::new(),
+            retired: Vec::new(),
             drops: 0,
             packets: VecDeque::new(),
             frames: Vec::new(),
@@ -478,10 +508,27 @@ impl Sockets for Net {
     fn request_sched_stamps(&mut self, _: Channel) {
         self.borrow_mut().sched_requests += 1;
     }
+
+    /// The oldest of the three ports, for the next one from 50000.
+    fn renew_ports(&mut self, family: Family, count: usize) -> io::Result<Vec<(u16, u16)>> {
+        if family == Family::V4 {
+            return Err(io::Error::other("no port is left"));
+        }
+        let mut state = self.borrow_mut();
+        let first = u16::try_from(state.renewed.len()).unwrap();
+        let replaced: Vec<_> =
+            (first..).take(count).map(|number| (40_000 + number, 50_000 + number)).collect();
+        state.renewed.extend(&replaced);
+        Ok(replaced)
+    }
+
+    fn retire_ports(&mut self, _: Family, ports: &[u16]) {
+        self.borrow_mut().retired.extend(ports);
+    }
 }
 
 fn icmp_stream(written: &str, address: IpAddr, port: u16) -> Planned {
-    let target = Arc::new(Target { written: written.into(), address, port: Some(port), kind: Kind::Fixed });
+    let target = Arc::new(Target::new(Kind::Fixed, written.into(), address, Some(port)));
     Planned {
         stream: Stream { target, protocol: Protocol::Icmp },
         interval: Duration::from_secs(1),

@@ -189,12 +189,8 @@ impl Server {
     fn add_paths(&self, count: u32) {
         for number in 0..count {
             let address = Ipv4Addr::from_bits(0x0a00_0000 + number).into();
-            let target = Arc::new(Target {
-                written: format!("{address}").into(),
-                address,
-                port: None,
-                kind: Kind::Fixed,
-            });
+            let destination = format!("{address}").into();
+            let target = Arc::new(Target::new(Kind::Fixed, destination, address, None));
             let stream = Stream { target, protocol: Probe::Icmp };
             self.metrics.add_path(Arc::new(self.metrics.path(stream)));
         }

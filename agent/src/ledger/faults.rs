@@ -52,7 +52,7 @@ impl Ledger {
         let target = &entry.stream.target;
         let to = SocketAddr::new(target.address, target.port.unwrap_or(0));
         let from = source_of(target.address).map_or_else(|| "?".into(), |from| from.to_string());
-        let destination = &*target.written;
+        let destination = &*target.destination;
         if dead {
             entry.dead_flows += 1;
             entry.path.faults.dead_flows.fetch_add(1, Relaxed);
@@ -77,7 +77,7 @@ impl Ledger {
         let Some(entry) = find(&mut self.live, stream) else { return };
         let before = entry.finding.replace(finding);
         let was_blackholed = before.is_some_and(|before| before.blackholed);
-        let destination = &*entry.stream.target.written;
+        let destination = &*entry.stream.target.destination;
         let address = entry.stream.target.address;
         match (was_blackholed, finding.blackholed) {
             (false, true) => {
@@ -137,8 +137,9 @@ impl Ledger {
         condition.set(stream.protocol, heard);
         let after = condition.has_streams().then(|| condition.state());
         if before != after {
-            before.and_then(gauge).map(Gauge::dec);
+            // In this order: a scrape in between sees a target twice rather than one too few.
             after.and_then(gauge).map(Gauge::inc);
+            before.and_then(gauge).map(Gauge::dec);
         }
         let healthy =
             |state: Option<State>| state.is_none_or(|state| matches!(state, State::New | State::Answering));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use podsonar_core::engine::Boost;
 use podsonar_core::outcome::{ProbeResult, Unreachable};
-use podsonar_core::target::{Family, Kind, Protocol, Target};
+use podsonar_core::target::{Family, Kind, PodId, Protocol, Target};
 use prometheus_client::encoding::MetricEncoder;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -181,10 +181,16 @@ pub(super) fn targets(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::
 pub(super) fn unhealthy_targets(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     for Trouble { target, protocol, state } in lock(&metrics.unhealthy.all).iter().take(NAMED) {
         let address = target.address.to_string();
-        let labels: [Label<'_>; 7] = [
+        let pod = target.pod.as_deref();
+        let of_pod = |part: fn(&PodId) -> &str| pod.map_or("", part);
+        let labels: [Label<'_>; 11] = [
             ("source", &metrics.facts.source),
             ("source_zone", &metrics.facts.zone),
-            ("destination", &target.written),
+            ("destination", &target.destination),
+            ("destination_zone", &target.zone),
+            ("destination_namespace", of_pod(|pod| &pod.namespace)),
+            ("destination_workload", of_pod(|pod| &pod.workload)),
+            ("destination_pod", of_pod(|pod| &pod.name)),
             ("destination_ip", &address),
             ("protocol", protocol.label()),
             ("family", Family::of(target.address).label()),

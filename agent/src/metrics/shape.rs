@@ -21,23 +21,32 @@ use super::state::{Metrics, Path};
 /// Bounds of `podsonar_loss_ratio`, as shares of one.
 pub const RATIO_BOUNDS: [f64; 7] = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.99];
 
-/// What one path has of the shape of loss.
+/// What one path has of the shape of loss. Pods and nodes' addresses have no series of their own here: their agent's
+/// path has, and there are many of them.
 #[derive(Debug)]
 pub(crate) struct PathShape {
-    episodes: AtomicU64,
+    episodes: Option<AtomicU64>,
     floor: Option<Box<Mutex<Floor>>>,
 }
 
 impl PathShape {
     /// All that a stream of this kind has: nothing over loopback, and a floor if it is ICMP.
     pub(super) fn of(stream: &Stream) -> Option<Self> {
-        let floor = (stream.protocol == Protocol::Icmp).then(Box::default);
-        (stream.target.kind != Kind::Control).then_some(Self { episodes: AtomicU64::new(0), floor })
+        let floor = || (stream.protocol == Protocol::Icmp).then(Box::default);
+        match stream.target.kind {
+            Kind::Agent | Kind::Name | Kind::Fixed => {
+                Some(Self { episodes: Some(AtomicU64::new(0)), floor: floor() })
+            }
+            Kind::Pod | Kind::Node => Some(Self { episodes: None, floor: None }),
+            Kind::Control => None,
+        }
     }
 
     /// A run of losses began.
     pub(crate) fn count_episode(&self) {
-        self.episodes.fetch_add(1, Relaxed);
+        if let Some(episodes) = &self.episodes {
+            episodes.fetch_add(1, Relaxed);
+        }
     }
 
     /// A round trip that the kernel stamped became known at `now`.
@@ -97,8 +106,8 @@ impl Metrics {
 
 /// They start at zero, so that rates see their first step.
 pub(super) fn episodes(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
-    let Some(shape) = &path.shape else { return Ok(()) };
-    let count = ConstCounter::new(shape.episodes.load(Relaxed));
+    let Some(episodes) = path.shape.as_ref().and_then(|shape| shape.episodes.as_ref()) else { return Ok(()) };
+    let count = ConstCounter::new(episodes.load(Relaxed));
     sample(family, &[&path.labels(&metrics.facts)], &count)
 }
 
@@ -113,13 +122,17 @@ pub(super) fn rtt_floor(path: &Path, metrics: &Metrics, family: &mut MetricEncod
 pub(super) fn ratio(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     groups(metrics, |kind, group, labels| match kind {
         Kind::Control => Ok(()),
-        Kind::Fixed | Kind::Name => sample(&mut family, &[labels], &group.shape.ratio),
+        Kind::Agent | Kind::Pod | Kind::Node | Kind::Name | Kind::Fixed => {
+            sample(&mut family, &[labels], &group.shape.ratio)
+        }
     })
 }
 
 pub(super) fn bursts(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     groups(metrics, |kind, group, labels| match kind {
         Kind::Control => Ok(()),
-        Kind::Fixed | Kind::Name => sample(&mut family, &[labels], &group.shape.bursts),
+        Kind::Agent | Kind::Pod | Kind::Node | Kind::Name | Kind::Fixed => {
+            sample(&mut family, &[labels], &group.shape.bursts)
+        }
     })
 }

@@ -229,8 +229,8 @@ impl Path {
             ("kind", target.kind.label()),
             ("source", &facts.source),
             ("source_zone", &facts.zone),
-            ("destination", &target.written),
-            ("destination_zone", ""),
+            ("destination", &target.destination),
+            ("destination_zone", &target.zone),
         ]
     }
 }

@@ -43,8 +43,8 @@ fn a_wrong_configuration_changes_nothing_and_is_told() {
     agent.logged("\"problems\":2");
     assert_eq!(agent.value("podsonar_config_reloads_total", "failed"), 1);
     assert_eq!(agent.value("podsonar_config_last_reload_successful", ""), 0);
-    assert_eq!(agent.value("podsonar_targets", "fixed"), 1);
     agent.wait_for("podsonar_probes_total", "destination=\"127.0.0.1\",result=\"reply\"", 2);
+    assert_eq!(agent.value("podsonar_targets", "fixed"), 1);
     assert!(!agent.scrape().contains("127.0.0.2"));
 
     fs::remove_file(folder.0.join("config.yaml")).unwrap();
@@ -91,7 +91,7 @@ fn what_needs_a_restart_stays_and_is_named() {
     let mut agent = Agent::start(&folder, &["--zone", "a"]);
     folder.write(
         "config.yaml",
-        "zone: b\nprobes: { size: 100, interval: 500ms }\ntargets: [127.0.0.1, '::1']\nseries: { max: 500 }\n",
+        "zone: b\nprobes: { size: 100, interval: 500ms }\ntargets: [127.0.0.1, '::1', 'web.test:80']\ndns: { servers: [127.0.0.1] }\nseries: { max: 500 }\n",
     );
     agent.hang_up();
     let line = agent.logged("needs a restart to change");
@@ -100,6 +100,8 @@ fn what_needs_a_restart_stays_and_is_named() {
     assert!(line.contains("\"setting\":\"series.max\""), "{line}");
     let line = agent.logged("the first such targets need a restart");
     assert!(line.contains("\"protocol\":\"icmp\",\"family\":\"6\""), "{line}");
+    let line = agent.logged("the first such targets need a restart");
+    assert!(line.contains("\"protocol\":\"tcp\",\"family\":\"4\""), "{line}");
     agent.logged("configuration reloaded");
     assert_eq!(agent.value("podsonar_build_info", "source=\"flag\",source_zone=\"a\""), 1);
 }

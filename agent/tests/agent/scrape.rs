@@ -179,7 +179,7 @@ fn fed() -> Book {
     for (id, address) in [(5, "10.0.0.5"), (6, "10.0.0.6")] {
         let mut planned = planned(&format!("{address}:80"), Protocol::Tcp);
         planned.stream.target = Arc::new(Target {
-            written: "web.test:80".into(),
+            destination: "web.test:80".into(),
             kind: Kind::Name,
             ..(*planned.stream.target).clone()
         });

@@ -100,7 +100,7 @@ fn a_slot_that_is_taken_again_is_another_stream() {
 fn loopback_has_no_shape_but_makes_the_agent_sick() {
     let mut book = Book::new();
     let address = Ipv4Addr::LOCALHOST.into();
-    let target = Arc::new(Target { written: "node-1".into(), address, port: None, kind: Kind::Control });
+    let target = Arc::new(Target::new(Kind::Control, "node-1".into(), address, None));
     let stream = Stream { target, protocol: Protocol::Icmp };
     let (interval, timeout) = (Duration::from_secs(1), Duration::from_millis(800));
     book.ledger.added(StreamId(1), &Planned { stream, interval, timeout });

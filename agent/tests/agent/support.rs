@@ -97,7 +97,7 @@ pub(crate) fn planned(written: &str, protocol: Protocol) -> Planned {
         },
         |address| (address, None),
     );
-    let target = Arc::new(Target { written: written.into(), address, port, kind: Kind::Fixed });
+    let target = Arc::new(Target::new(Kind::Fixed, written.into(), address, port));
     let stream = Stream { target, protocol };
     Planned { stream, interval: Duration::from_secs(1), timeout: Duration::from_millis(800) }
 }

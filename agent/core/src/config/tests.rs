@@ -28,7 +28,7 @@ fn duplicates_keep_the_first_spelling_and_settings() {
     let file = "targets: [{target: '2001:db8::1', interval: 5s}, '2001:DB8:0::1', '[2001:db8::1]']";
     let probing = probing(file);
     assert_eq!(probing.planned.len(), 1);
-    assert_eq!(&*probing.planned[0].stream.target.written, "2001:db8::1");
+    assert_eq!(&*probing.planned[0].stream.target.destination, "2001:db8::1");
     assert_eq!(times(&probing.planned[0]), (5_000, 800));
 }
 
@@ -177,7 +177,7 @@ fn resolver() -> Resolver {
 }
 
 fn name_and_protocol(planned: &Planned) -> (&str, &'static str) {
-    (&planned.stream.target.written, planned.stream.protocol.label())
+    (&planned.stream.target.destination, planned.stream.protocol.label())
 }
 
 fn times(planned: &Planned) -> (u128, u128) {

@@ -110,7 +110,7 @@ impl<'a> Resolving<'a> {
                 let (interval, timeout) = (plan.interval?.value, plan.timeout?.value);
                 if seen.fixed.insert((address, port)) {
                     let label = written.text.as_str().into();
-                    let target = Arc::new(Target { written: label, address, port, kind: Kind::Fixed });
+                    let target = Arc::new(Target::new(Kind::Fixed, label, address, port));
                     targets.planned.extend(plan.protocols.into_iter().map(|protocol| Planned {
                         stream: Stream { target: Arc::clone(&target), protocol },
                         interval,

@@ -55,11 +55,15 @@ impl Engine {
     pub(super) fn join_large(&mut self, now: Instant, id: StreamId, plan: &Planned) -> Option<Box<Large>> {
         let interval = self.identity.large_interval?;
         let target = &plan.stream.target;
-        let (icmp, control) = (plan.stream.protocol == Protocol::Icmp, target.kind == Kind::Control);
-        if !icmp || control || target.address.is_loopback() {
+        let wanted = match target.kind {
+            Kind::Agent | Kind::Name | Kind::Fixed => true,
+            // Pods share their agent's path.
+            Kind::Pod | Kind::Node | Kind::Control => false,
+        };
+        if plan.stream.protocol != Protocol::Icmp || !wanted || target.address.is_loopback() {
             return None;
         }
-        let phase = stable(&[target.written.as_bytes(), b"large"]) % nanos(interval).max(1);
+        let phase = stable(&[target.destination.as_bytes(), b"large"]) % nanos(interval).max(1);
         let due = now + Duration::from_nanos(phase);
         self.large.streams += 1;
         self.large.heap.push(Reverse((due, id)));

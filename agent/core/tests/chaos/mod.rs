@@ -212,7 +212,7 @@ impl Chaos {
             // Two targets share an address, so that they share its sequence.
             let address: IpAddr = [10, 0, 0, number.max(1)].into();
             let written = format!("target {number}").into();
-            let target = Arc::new(Target { written, address, port: Some(80), kind: Kind::Fixed });
+            let target = Arc::new(Target::new(Kind::Fixed, written, address, Some(80)));
             for protocol in [Protocol::Icmp, Protocol::Tcp] {
                 let stream = Stream { target: Arc::clone(&target), protocol };
                 let interval = Duration::from_millis(250 << (speed % 3));

@@ -172,8 +172,7 @@ impl Scenario {
                     continue;
                 }
                 let written = host.port.map_or(address.to_string(), |port| format!("{address}:{port}"));
-                let target =
-                    Arc::new(Target { written: written.into(), address, port: host.port, kind: Kind::Fixed });
+                let target = Arc::new(Target::new(Kind::Fixed, written.into(), address, host.port));
                 let protocols: &[Protocol] =
                     if host.port.is_some() { &[Protocol::Icmp, Protocol::Tcp] } else { &[Protocol::Icmp] };
                 planned.extend(protocols.iter().map(|&protocol| Planned {
