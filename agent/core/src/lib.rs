@@ -9,6 +9,7 @@
 pub mod config;
 pub mod engine;
 pub mod health;
+pub mod mesh;
 pub mod outcome;
 pub mod query;
 pub mod shape;
