@@ -27,6 +27,8 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// The kernel's host name.
     pub host_name: Option<String>,
+    /// Whether `KUBERNETES_SERVICE_HOST` is set: this is inside a cluster.
+    pub in_cluster: bool,
 }
 
 impl Environment {
@@ -40,6 +42,7 @@ impl Environment {
             log_level: text("PODSONAR_LOG"),
             config: variable("PODSONAR_CONFIG").map(PathBuf::from),
             host_name: host_name.map(|name| name.trim().to_owned()),
+            in_cluster: variable("KUBERNETES_SERVICE_HOST").is_some(),
         }
     }
 }

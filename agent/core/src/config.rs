@@ -6,6 +6,7 @@
 
 mod duration;
 mod file;
+mod mesh;
 mod origin;
 mod print;
 mod problem;
@@ -27,7 +28,11 @@ pub use self::problem::{Fault, Problem};
 pub use self::target::TargetProblem;
 pub use self::written::Written;
 
+use crate::mesh::Peer;
 use crate::target::{Kind, Planned, Protocol, Stream, Target};
+
+/// The port of `/v1/node`: what agents tell each other.
+pub const DEFAULT_MESH_PORT: u16 = 19989;
 
 /// The port of `/metrics`. Prometheus' list of default ports has 9100 to 9999 taken, all of them.
 pub const DEFAULT_PORT: u16 = 19988;
@@ -46,6 +51,8 @@ pub struct Host {
     pub name: Option<String>,
     /// What `/etc/resolv.conf` says.
     pub resolver: Resolver,
+    /// Whether this is inside a Kubernetes cluster.
+    pub in_cluster: bool,
 }
 
 /// Whom this machine asks for names (`resolv.conf(5)`).
@@ -136,6 +143,8 @@ pub struct Probing {
     pub named: Vec<NamePlan>,
     /// Names and whom to ask for them.
     pub dns: Dns,
+    /// Other agents and pods.
+    pub mesh: Mesh,
     /// Time between two large packets to a destination; `None`: no such packets.
     pub mtu: Option<Duration>,
     /// Ceiling on all probes together, per second.
@@ -197,6 +206,35 @@ impl NamePlan {
         }
         planned
     }
+}
+
+/// What makes this agent one of many.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mesh {
+    /// Whether there can be peers or pods; else this is a lone prober.
+    pub enabled: bool,
+    /// Whether pods and peers are learned from the Kubernetes API.
+    pub kubernetes: bool,
+    /// Where `/v1/node` is served.
+    pub listen: Listen,
+    /// The agents' headless Service.
+    pub service: String,
+    /// Peers as written.
+    pub peers: Vec<Peer>,
+    /// A file of Pod manifests.
+    pub pods_file: Option<PathBuf>,
+    /// Most peers that are probed.
+    pub max_peers: usize,
+    /// Agents that probe a pod of another node.
+    pub max_observers: usize,
+    /// Most pods of other nodes that are probed.
+    pub max_targets: usize,
+    /// Time between two probes of another agent.
+    pub agents_interval: Duration,
+    /// Time between two probes of another node's pod or address.
+    pub pods_interval: Duration,
+    /// Time between two probes of an own pod.
+    pub own_pods_interval: Duration,
 }
 
 /// Names and whom to ask for them.

@@ -86,6 +86,18 @@ pub struct Flags {
     #[arg(long, value_name = "NAME")]
     zone: Option<String>,
 
+    /// Another agent: NODE=ADDRESS, NODE@ZONE=ADDRESS:PORT; in Kubernetes they are found. May be repeated
+    #[arg(long = "peer", value_name = "PEER")]
+    peers: Vec<String>,
+
+    /// Probe the pods in FILE, Pod manifests in YAML, and tell peers of them; in Kubernetes they are found
+    #[arg(long, value_name = "FILE")]
+    pods_file: Option<String>,
+
+    /// Where /v1/node is served to other agents [default: port 19989]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    mesh_listen: Option<String>,
+
     /// How log lines look: text or json; they go to stderr. $PODSONAR_LOG sets the level: error, warn, info, debug,
     /// trace [default: text]
     #[arg(long, value_name = "FORMAT")]
@@ -105,6 +117,8 @@ impl Flags {
             (&setting::LISTEN, &self.listen),
             (&setting::RECORD, &self.record),
             (&setting::SOURCE, &self.source),
+            (&setting::PODS_FILE, &self.pods_file),
+            (&setting::MESH_LISTEN, &self.mesh_listen),
             (&setting::ZONE, &self.zone),
             (&setting::LOG_FORMAT, &self.log_format),
         ];
@@ -120,6 +134,9 @@ impl Flags {
             for text in texts {
                 set(setting, text);
             }
+        }
+        if !self.peers.is_empty() {
+            set(&setting::MESH_PEERS, &self.peers.join(","));
         }
     }
 }

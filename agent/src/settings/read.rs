@@ -18,7 +18,11 @@ pub(super) fn read(sources: &Sources) -> Read {
     let Sources { flags, environment } = sources;
     let mut read = Read {
         written: Written::default(),
-        host: Host { name: environment.host_name.clone(), ..Host::default() },
+        host: Host {
+            name: environment.host_name.clone(),
+            in_cluster: environment.in_cluster,
+            ..Host::default()
+        },
         files: Vec::new(),
         resolv_conf: File::look(Path::new(resolv_conf::PATH)),
         problems: Vec::new(),

@@ -54,6 +54,16 @@ impl std::error::Error for Problem {}
 pub enum Fault {
     #[error("nothing to probe: name a target, for example --target 192.0.2.1 or --target 192.0.2.1:443")]
     NoTargets,
+    #[error(
+        "not a peer; write for example node-2=10.0.0.2, node-2@zone-b=10.0.0.2:19989 or node-2=[2001:db8::2]:19989"
+    )]
+    NotPeer,
+    #[error("two addresses of one family for the node {0}: a peer has at most one of each")]
+    PeerTwice(String),
+    #[error("zones or ports of the node {0} differ: write the same in all its entries")]
+    PeerDiffers(String),
+    #[error("this is the node's own name ({0}): a peer is another node")]
+    PeerIsSelf(String),
     #[error("this host has no name; give it one, for example --source node-1")]
     NoSource,
     #[error("`{text}` {problem}")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::origin::{At, Origin};
 use super::problem::{Fault, Problem};
-use super::setting;
+use super::setting::{self, Setting};
 use super::whom::Targets;
 use super::written::Written;
 use super::{
@@ -41,7 +41,7 @@ impl Written {
 
 pub(super) struct Resolving<'a> {
     pub(super) written: &'a Written,
-    host: &'a Host,
+    pub(super) host: &'a Host,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -57,16 +57,7 @@ impl Resolving<'_> {
     fn agent(&mut self) -> Option<Agent> {
         let source = self.source();
         let zone = self.plain_text(&setting::ZONE);
-        let listen = match self.one(&setting::LISTEN) {
-            None => Some(Listen::Everywhere { port: DEFAULT_PORT }),
-            Some((text, at)) => {
-                let address: Option<SocketAddr> = text.parse().ok();
-                if address.is_none() {
-                    self.note(at, Some(&text), Fault::NotListen);
-                }
-                address.map(Listen::At)
-            }
-        };
+        let listen = self.listen(&setting::LISTEN, DEFAULT_PORT);
         let record = self.one(&setting::RECORD).map(|(text, _)| PathBuf::from(text));
         let log_format = self.word(&setting::LOG_FORMAT).map(|word| match &*word {
             "json" => LogFormat::Json,
@@ -87,6 +78,15 @@ impl Resolving<'_> {
             log_format: log_format?,
             log_level: log_level?,
         })
+    }
+
+    pub(super) fn listen(&mut self, setting: &'static Setting, port: u16) -> Option<Listen> {
+        let Some((text, at)) = self.one(setting) else { return Some(Listen::Everywhere { port }) };
+        let address: Option<SocketAddr> = text.parse().ok();
+        if address.is_none() {
+            self.note(at, Some(&text), Fault::NotListen);
+        }
+        address.map(Listen::At)
     }
 
     fn source(&mut self) -> Option<String> {
@@ -117,6 +117,7 @@ impl Resolving<'_> {
         let (planned, named, names) =
             targets.map_or((None, None, None), |all| (Some(all.planned), Some(all.named), Some(all.names)));
         let dns = self.dns(names.unwrap_or_default());
+        let mesh = self.mesh();
         let (mtu, mtu_interval) = (self.switch(&setting::MTU_ENABLED), self.duration(&setting::MTU_INTERVAL));
         let interception = self.switch(&setting::INTERCEPTION);
         let retain = self.duration(&setting::RETAIN);
@@ -126,6 +127,7 @@ impl Resolving<'_> {
             planned: planned?,
             named: named?,
             dns: dns?,
+            mesh: mesh?,
             mtu: mtu?.then_some(mtu_interval?.value),
             max_pps: max_pps?,
             size: size? as usize,

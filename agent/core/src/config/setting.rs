@@ -54,6 +54,8 @@ pub enum Kind {
     Domains,
     /// Upper bounds of a histogram's buckets, and their unit.
     Bounds(&'static str),
+    /// A list of other agents.
+    Peers,
     /// What to probe.
     Targets,
     /// Names to ask for and to probe.
@@ -65,7 +67,13 @@ impl Kind {
     pub(super) fn is_list(self) -> bool {
         matches!(
             self,
-            Self::Protocols | Self::Servers | Self::Domains | Self::Bounds(_) | Self::Targets | Self::Names
+            Self::Protocols
+                | Self::Servers
+                | Self::Domains
+                | Self::Bounds(_)
+                | Self::Peers
+                | Self::Targets
+                | Self::Names
         )
     }
 
@@ -87,6 +95,7 @@ impl Kind {
             Self::Servers => "list of addresses".into(),
             Self::Domains => "list of domains".into(),
             Self::Bounds(unit) => format!("list of 1 to 30 bounds, {unit}"),
+            Self::Peers => "list of NODE=ADDRESS".into(),
             Self::Targets => "list of targets".into(),
             Self::Names => "list of names".into(),
         }
@@ -160,6 +169,12 @@ settings! {
     FLOWS: "probes.flows", None, None, Kind::Whole { min: 2, max: 1024, unit: "ports" }, Value("32"), false;
     /// Where a SYN goes that must find no listener.
     CLOSED_PORT: "probes.closed_port", None, None, Kind::Whole { min: 1, max: 65_535, unit: "TCP port" }, Value("1"), false;
+    /// Time between two probes of another agent.
+    AGENTS_INTERVAL: "probes.agents_interval", None, None, Kind::Duration { min: Duration::from_millis(100), max: DAY }, Value("1s"), true;
+    /// Time between two probes of a pod on another node, and of another node's own address.
+    PODS_INTERVAL: "probes.pods_interval", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("5s"), true;
+    /// Time between two probes of a pod on this node.
+    OWN_PODS_INTERVAL: "probes.own_pods_interval", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("10s"), true;
     /// What to probe: text, or `target` with own interval, timeout, protocols and, for a name, the addresses to `expect`.
     TARGETS: "targets", Some("--target"), None, Kind::Targets, Value(""), true;
     /// A file with further targets, one a line; `#` begins a comment.
@@ -178,6 +193,22 @@ settings! {
     SEARCH: "dns.search", None, None, Kind::Domains, Unset("those of /etc/resolv.conf"), true;
     /// A name with fewer dots is first tried with the search domains.
     NDOTS: "dns.ndots", None, None, Kind::Whole { min: 0, max: 15, unit: "dots" }, Unset("that of /etc/resolv.conf"), true;
+    /// Whether pods and peers are learned from the Kubernetes API: auto means inside a cluster.
+    DISCOVERY: "kubernetes.discovery", None, None, Kind::Choice(&["auto", "off"]), Value("auto"), false;
+    /// Where `/v1/node` is served to other agents.
+    MESH_LISTEN: "mesh.listen", Some("--mesh-listen"), None, Kind::Listen, Unset("[::]:19989, or 0.0.0.0:19989 without IPv6"), false;
+    /// The headless Service of the agents: its EndpointSlices tell the peers.
+    MESH_SERVICE: "mesh.service", None, None, Kind::Text, Value("podsonar"), false;
+    /// Other agents, without Kubernetes: NODE=ADDRESS or NODE=ADDRESS:PORT, with a zone NODE@ZONE=ADDRESS; one more entry for a second address.
+    MESH_PEERS: "mesh.peers", Some("--peer"), None, Kind::Peers, Value(""), true;
+    /// Most peers that this agent probes: up to one more node all agents probe each other.
+    MAX_PEERS: "peers.max", None, None, Kind::Whole { min: 2, max: 256, unit: "peers" }, Value("32"), true;
+    /// Agents that probe a pod, besides its own node's.
+    MAX_OBSERVERS: "observers.max", None, None, Kind::Whole { min: 1, max: 64, unit: "agents" }, Value("8"), true;
+    /// Most pods that this agent probes on other nodes.
+    MAX_TARGETS: "pods.max", None, None, Kind::Whole { min: 1, max: 10_000, unit: "pods" }, Value("500"), true;
+    /// Pods of this host, without Kubernetes: a file of Pod manifests, watched for changes.
+    PODS_FILE: "pods.file", Some("--pods-file"), None, Kind::Path, Unset("no such file"), false;
     /// Whether large packets are sent to find black holes of the path MTU.
     MTU_ENABLED: "mtu.enabled", None, None, Kind::Switch, Value("true"), false;
     /// Time between two large packets to a destination.

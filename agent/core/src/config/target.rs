@@ -142,7 +142,7 @@ fn not_a_target(text: &str) -> TargetProblem {
 }
 
 /// Refuses what no single host can answer from.
-fn check(address: IpAddr) -> Result<(), TargetProblem> {
+pub(super) fn check(address: IpAddr) -> Result<(), TargetProblem> {
     match address {
         _ if address.is_unspecified() => Err(TargetProblem::Unspecified),
         _ if address.is_multicast() => Err(TargetProblem::Multicast),

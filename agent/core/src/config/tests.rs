@@ -79,6 +79,29 @@ fn what_is_not_written_about_dns_is_as_the_host_has_it() {
 }
 
 #[test]
+fn peers_have_zone_port_and_an_address_of_each_family() {
+    let probing = probing("mesh: {peers: ['n2@b=[2001:db8::2]:7', 'n3=192.0.2.3', 'n2@b=192.0.2.2:7']}");
+    let peers: Vec<_> = probing.mesh.peers.iter().map(|peer| (&*peer.node, &*peer.zone)).collect();
+    assert_eq!(peers, [("n2", "b"), ("n3", "")]);
+    assert_eq!(
+        probing.mesh.peers[0].addresses,
+        ["192.0.2.2", "2001:db8::2"].map(|text| text.parse::<IpAddr>().unwrap())
+    );
+    assert_eq!(probing.mesh.peers.iter().map(|peer| peer.mesh_port).collect::<Vec<_>>(), [7, 19_989]);
+    assert!(probing.mesh.enabled && !probing.mesh.kubernetes && probing.planned.is_empty());
+}
+
+#[test]
+fn inside_a_cluster_nothing_has_to_be_written() {
+    let host = Host { in_cluster: true, ..host() };
+    let mesh = Written::default().resolve(&host).unwrap().probing.mesh;
+    assert!(mesh.enabled && mesh.kubernetes);
+    let mut written = Written::default();
+    written.read("f", "kubernetes: {discovery: off}").unwrap();
+    assert_eq!(written.resolve(&host).unwrap_err()[0].fault, Fault::NoTargets);
+}
+
+#[test]
 fn the_strongest_place_wins_and_targets_add_up() {
     let mut written = Written::default();
     written.set(&setting::INTERVAL, Origin::Flag("--interval"), "3s");
@@ -163,7 +186,7 @@ fn configuration(file: &str) -> Configuration {
 }
 
 fn host() -> Host {
-    Host { name: Some("host".into()), resolver: resolver() }
+    Host { name: Some("host".into()), resolver: resolver(), ..Host::default() }
 }
 
 fn resolver() -> Resolver {
