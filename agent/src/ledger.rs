@@ -4,6 +4,7 @@
 //! than a copy, and the record's queue drops what does not fit.
 
 mod faults;
+mod paths;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use podsonar_core::health::{Health, Signs};
 use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
 use podsonar_core::query::QueryResult;
 use podsonar_core::shape::Shape;
-use podsonar_core::target::{Family, Kind, Planned, Protocol, Stream, StreamId, Target};
+use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::paths::Paths;
 use crate::condition::{Condition, Heard, Streak};
 use crate::metrics::state::{Metrics, Path, verdict};
 use crate::record::{Purpose, Recorder};
@@ -62,7 +64,7 @@ pub struct Ledger {
     /// Where results of questions to name servers go, a tick's together.
     queries: Option<UnboundedSender<Vec<Queried>>>,
     queried: Vec<Queried>,
-    paths: HashMap<Labels, Use>,
+    paths: Paths,
     targets: HashMap<Arc<Target>, Condition>,
 }
 
@@ -82,32 +84,6 @@ struct Entry {
     dead_flows: u32,
 }
 
-/// What tells paths apart. All addresses of a name are one path.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Labels {
-    destination: Arc<str>,
-    zone: Arc<str>,
-    kind: Kind,
-    protocol: Protocol,
-    family: Family,
-}
-
-impl Labels {
-    fn of(stream: &Stream) -> Self {
-        let Target { destination, zone, kind, .. } = &*stream.target;
-        let (protocol, family) = (stream.protocol, stream.family());
-        Self { destination: Arc::clone(destination), zone: Arc::clone(zone), kind: *kind, protocol, family }
-    }
-}
-
-/// A path, and how many streams go over it.
-#[derive(Debug)]
-struct Use {
-    path: Arc<Path>,
-    streams: u32,
-    unused_since: Instant,
-}
-
 impl Ledger {
     /// A ledger without streams, at the time of `now`. Series of a removed stream stay for `retain`: a counter that
     /// vanishes between two scrapes loses its last step.
@@ -122,7 +98,7 @@ impl Ledger {
             live: Vec::new(),
             queries: None,
             queried: Vec::new(),
-            paths: HashMap::new(),
+            paths: Paths::default(),
             targets: HashMap::new(),
         }
     }
@@ -141,16 +117,10 @@ impl Ledger {
     /// A stream is probed from now on: its series appear, or go on if they were here lately.
     pub fn added(&mut self, id: StreamId, planned: &Planned) {
         let stream = &planned.stream;
-        let used = self.paths.entry(Labels::of(stream)).or_insert_with(|| {
-            let path = Arc::new(self.metrics.path(stream.clone()));
-            self.metrics.add_path(Arc::clone(&path));
-            Use { path, streams: 0, unused_since: self.now }
-        });
-        used.streams += 1;
         let entry = Entry {
             id,
             stream: stream.clone(),
-            path: Arc::clone(&used.path),
+            path: self.paths.join(&self.metrics, stream, self.now),
             interval: planned.interval,
             shape: Shape::default(),
             streak: Streak::default(),
@@ -174,14 +144,9 @@ impl Ledger {
         let place = self.live.get_mut(id.slot());
         let Some(entry) = place.and_then(|place| place.take_if(|entry| entry.id == id)) else { return };
         self.forget_faults(&entry);
-        if let Some(used) = self.paths.get_mut(&Labels::of(&entry.stream)) {
-            used.streams = used.streams.saturating_sub(1);
-            used.unused_since = now;
-            if used.streams == 0
-                && let Some(shape) = &used.path.shape
-            {
-                shape.leave();
-            }
+        let unused = self.paths.leave(&self.metrics, &entry.stream, now);
+        if let Some(shape) = unused.as_ref().and_then(|path| path.shape.as_ref()) {
+            shape.leave();
         }
         self.set_condition(&entry.stream, None);
     }
@@ -288,23 +253,7 @@ impl Ledger {
         metrics.health.show(&self.health);
         if report.now >= self.next_expiry {
             self.next_expiry = report.now + EXPIRE_EVERY;
-            self.expire();
-        }
-    }
-
-    fn expire(&mut self) {
-        let (now, retain) = (self.now, self.retain);
-        let mut expired = false;
-        self.paths.retain(|_, used| {
-            let gone = used.streams == 0 && now.since(used.unused_since) >= retain;
-            if gone {
-                used.path.retire();
-                expired = true;
-            }
-            !gone
-        });
-        if expired {
-            self.metrics.drop_retired_paths();
+            self.paths.expire(&self.metrics, self.now, self.retain);
         }
     }
 }

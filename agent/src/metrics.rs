@@ -25,7 +25,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use self::dns::AskedName;
 use self::encode::{Label, sample};
-use self::state::{Answer, Group, Metrics, Path, VoidReason};
+use self::state::{Answer, Group, Metrics, Path, Shown, VoidReason};
 
 pub use self::shape::RATIO_BOUNDS;
 pub use self::table::readme_table;
@@ -229,6 +229,13 @@ pub static ALL: &[Metric] = &[
         labels: &[],
         help: "Names to be probed that have no address now.",
         samples: Samples::Agent(|metrics, family| metrics.unresolved.encode(family)),
+    },
+    Metric {
+        name: "podsonar_folded_destinations",
+        kind: MetricType::Gauge,
+        labels: &[],
+        help: "Nodes that are shown together as the destination other, because series.max has no room for them.",
+        samples: Samples::Agent(|metrics, family| metrics.folded.encode(family)),
     },
     Metric {
         name: "podsonar_unhealthy_target",
@@ -493,7 +500,7 @@ pub static ALL: &[Metric] = &[
 
 fn rtt(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
     match path.stream.protocol {
-        Protocol::Icmp | Protocol::Tcp => sample(family, &[&path.labels(&metrics.facts)], &path.rtt),
+        Protocol::Icmp | Protocol::Tcp => histogram(path, metrics, family),
         Protocol::Connect => Ok(()),
     }
 }
@@ -501,12 +508,22 @@ fn rtt(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::R
 fn connect_duration(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
     match path.stream.protocol {
         Protocol::Icmp | Protocol::Tcp => Ok(()),
-        Protocol::Connect => sample(family, &[&path.labels(&metrics.facts)], &path.rtt),
+        Protocol::Connect => histogram(path, metrics, family),
+    }
+}
+
+fn histogram(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
+    match path.shown {
+        Shown::All | Shown::Histogram => sample(family, &[&path.labels(&metrics.facts)], &path.rtt),
+        Shown::Counters(_) => Ok(()),
     }
 }
 
 /// Reply and lost are there from the start, so that rates see their first step.
 fn probes(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
+    if matches!(path.shown, Shown::Histogram) {
+        return Ok(());
+    }
     let labels = path.labels(&metrics.facts);
     for (answer, count) in Answer::ALL.into_iter().zip(&path.answers) {
         let count = count.load(Relaxed);

@@ -260,6 +260,8 @@ mod tests {
             version: "",
             receive_buffers: [None; 4],
             buckets: podsonar_core::config::Buckets::default(),
+            max_series: 4_000,
+            by_zone: false,
             means: [None; 4],
         };
         let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));

@@ -156,6 +156,8 @@ mod tests {
             version: "0",
             receive_buffers: [None; 4],
             buckets: Buckets::default(),
+            max_series: 4_000,
+            by_zone: false,
             means: [None; 4],
         };
         let metrics = Metrics::new(facts, WallTime::from_nanos(0));

@@ -414,7 +414,16 @@ fn facts(
 ) -> Facts {
     let granted = |channel| sockets.is_open(channel).then(|| sockets.granted_buffer(channel) as u64);
     let (version, buckets) = (env!("CARGO_PKG_VERSION"), probing.buckets.clone());
-    Facts { source, zone, version, receive_buffers: Channel::ALL.map(granted), buckets, means }
+    Facts {
+        source,
+        zone,
+        version,
+        receive_buffers: Channel::ALL.map(granted),
+        buckets,
+        max_series: probing.max_series,
+        by_zone: probing.by_zone,
+        means,
+    }
 }
 
 /// One line that says what goes on, and a warning where the kernel does not stamp.

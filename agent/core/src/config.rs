@@ -161,6 +161,8 @@ pub struct Probing {
     pub retain: Duration,
     /// Most series.
     pub max_series: u32,
+    /// Whether round trips to pods and agents are shown by zone instead of by node.
+    pub by_zone: bool,
     /// Bounds of histograms.
     pub buckets: Buckets,
 }

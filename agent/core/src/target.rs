@@ -110,6 +110,8 @@ pub struct Target {
     pub port: Option<u16>,
     /// Why it is probed.
     pub kind: Kind,
+    /// Whether it is the second address of what it is: counted, but without a histogram of its own.
+    pub secondary: bool,
     /// Which pod it is. A pod that takes over another one's address is another target.
     pub pod: Option<Arc<PodId>>,
 }
@@ -117,7 +119,7 @@ pub struct Target {
 impl Target {
     /// A target that belongs to no node.
     pub fn new(kind: Kind, destination: Arc<str>, address: IpAddr, port: Option<u16>) -> Self {
-        Self { destination, zone: Arc::default(), address, port, kind, pod: None }
+        Self { destination, zone: Arc::default(), address, port, kind, secondary: false, pod: None }
     }
 }
 

@@ -566,5 +566,7 @@ fn facts() -> Facts {
         receive_buffers: [None; 4],
         means: [None; 4],
         buckets: Buckets::default(),
+        max_series: 4_000,
+        by_zone: false,
     }
 }

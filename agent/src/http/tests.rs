@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::metrics::state::Facts;
+use crate::metrics::state::Shown;
 
 #[tokio::test]
 async fn each_page_says_what_it_is_for() {
@@ -174,6 +175,8 @@ impl Server {
             version: "9.9.9",
             receive_buffers: [None; 4],
             buckets: Buckets::default(),
+            max_series: 4_000,
+            by_zone: false,
             means: [None; 4],
         };
         let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));
@@ -192,7 +195,7 @@ impl Server {
             let destination = format!("{address}").into();
             let target = Arc::new(Target::new(Kind::Fixed, destination, address, None));
             let stream = Stream { target, protocol: Probe::Icmp };
-            self.metrics.add_path(Arc::new(self.metrics.path(stream)));
+            self.metrics.add_path(Arc::new(self.metrics.path(stream, Shown::All)));
         }
     }
 

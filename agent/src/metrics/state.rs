@@ -42,6 +42,8 @@ pub struct Metrics {
     /// By kind and state.
     pub(crate) targets: [[Gauge; State::ALL.len()]; Kind::ALL.len()],
     pub(crate) unresolved: Gauge,
+    /// Destinations that the budget shows as one.
+    pub(crate) folded: Gauge,
     pub(crate) unhealthy: Unhealthy,
     /// What happened since somebody last looked.
     pub glance: Glance,
@@ -76,6 +78,10 @@ pub struct Facts {
     pub receive_buffers: [Option<u64>; Channel::ALL.len()],
     /// Bounds of the histograms.
     pub buckets: Buckets,
+    /// Most series; fixed targets and names are exempt.
+    pub max_series: u32,
+    /// Whether round trips to pods and agents are shown by zone instead of by node.
+    pub by_zone: bool,
     /// How each channel is probed, by [`Channel::index`]; `None` where it is not needed.
     pub means: MeansByChannel,
 }
@@ -98,6 +104,7 @@ impl Metrics {
             stamps: Default::default(),
             targets: Default::default(),
             unresolved: Gauge::default(),
+            folded: Gauge::default(),
             unhealthy: Unhealthy::default(),
             glance: Glance::default(),
             connects_unobserved: Counter::default(),
@@ -145,9 +152,30 @@ impl Metrics {
         Arc::clone(&lock(&self.paths))
     }
 
-    /// A path without observations, not shown yet.
-    pub(crate) fn path(&self, stream: Stream) -> Path {
-        Path::new(stream, &self.facts.buckets)
+    /// A path without observations, not listed yet.
+    pub(crate) fn path(&self, stream: Stream, shown: Shown) -> Path {
+        Path::new(stream, shown, &self.facts.buckets)
+    }
+
+    /// The label `source`.
+    pub(crate) fn source(&self) -> &str {
+        &self.facts.source
+    }
+
+    /// Whether histograms are those of zones, not of nodes.
+    pub(crate) fn is_by_zone(&self) -> bool {
+        self.facts.by_zone
+    }
+
+    /// The most series.
+    pub(crate) fn max_series(&self) -> usize {
+        self.facts.max_series as usize
+    }
+
+    /// The series that one more node may bring: ICMP to agent, node and pods, and TCP to pods.
+    pub(crate) fn destination_cost(&self) -> usize {
+        let histogram = if self.facts.by_zone { 0 } else { self.facts.buckets.rtt.len() + HISTOGRAM };
+        4 * (histogram + COUNTERS) + SHAPE
     }
 
     /// Shows a further path.
@@ -163,7 +191,7 @@ impl Metrics {
     /// A handshake took so long by this process' clock; unless that clock is not to be trusted.
     pub(crate) fn observe_connect(&self, path: &Path, took: Duration, trusted: bool) {
         if trusted {
-            path.rtt.observe(took.as_secs_f64());
+            path.observe(took);
         } else {
             self.connects_unobserved.inc();
         }
@@ -176,13 +204,35 @@ impl Metrics {
     }
 }
 
+/// Series of a histogram besides its bounds: the last bucket, sum and count.
+const HISTOGRAM: usize = 3;
+
+/// Counters of a path, with the results that not every path has.
+const COUNTERS: usize = 4;
+
+/// Episodes and floor.
+const SHAPE: usize = 2;
+
+/// What a path shows.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// Counters, gauges and round trips.
+    All,
+    /// No round trips; they are observed on another path, or nowhere.
+    Counters(Option<Arc<Path>>),
+    /// Round trips alone: those of all paths to a zone.
+    Histogram,
+}
+
 /// One stream's series: they outlive the stream by the retain period.
 #[derive(Debug)]
 pub(crate) struct Path {
+    pub(super) shown: Shown,
     pub(crate) stream: Stream,
     pub(super) answers: [AtomicU64; Answer::ALL.len()],
     /// Round trips; of handshakes how long they took.
     pub(super) rtt: Histogram,
+    rtt_bounds: usize,
     pub(crate) faults: PathFaults,
     /// What is shown of its losses and its floor; `None` for control.
     pub(crate) shape: Option<PathShape>,
@@ -190,7 +240,7 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    fn new(stream: Stream, buckets: &Buckets) -> Self {
+    fn new(stream: Stream, shown: Shown, buckets: &Buckets) -> Self {
         let native = NativeHistogramConfig::new(NATIVE_FACTOR);
         let bounds = match stream.protocol {
             Protocol::Icmp | Protocol::Tcp => &buckets.rtt,
@@ -198,11 +248,40 @@ impl Path {
         };
         Self {
             shape: PathShape::of(&stream),
+            shown,
             stream,
             answers: Default::default(),
+            rtt_bounds: bounds.len(),
             rtt: Histogram::new_classic_and_native(bounds.iter().copied(), native),
             faults: PathFaults::default(),
             retired: AtomicBool::new(false),
+        }
+    }
+
+    /// The path that its round trips are observed on, if it is another one.
+    pub(crate) fn zone(&self) -> Option<&Arc<Self>> {
+        match &self.shown {
+            Shown::Counters(zone) => zone.as_ref(),
+            Shown::All | Shown::Histogram => None,
+        }
+    }
+
+    /// How many series it has, about.
+    pub(crate) fn series(&self) -> usize {
+        let histogram = self.rtt_bounds + HISTOGRAM;
+        match self.shown {
+            Shown::All => histogram + COUNTERS + SHAPE,
+            Shown::Counters(_) => COUNTERS + SHAPE,
+            Shown::Histogram => histogram,
+        }
+    }
+
+    /// A round trip, or how long a handshake took.
+    pub(crate) fn observe(&self, time: Duration) {
+        match &self.shown {
+            Shown::All | Shown::Histogram => self.rtt.observe(time.as_secs_f64()),
+            Shown::Counters(Some(zone)) => zone.observe(time),
+            Shown::Counters(None) => {}
         }
     }
 
@@ -217,7 +296,7 @@ impl Path {
             count.fetch_add(1, Relaxed);
         }
         if let Some(rtt) = rtt {
-            self.rtt.observe(rtt.as_secs_f64());
+            self.observe(rtt);
         }
     }
 

@@ -1,6 +1,8 @@
 //! The agent from outside: its command line, its ledger, its scrape and its record.
 
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod config;

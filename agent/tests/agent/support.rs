@@ -30,12 +30,19 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) fn new() -> Self {
+        Self::with(4_000, false)
+    }
+
+    /// With a budget of series, and histograms of nodes or of zones.
+    pub(crate) fn with(max_series: u32, by_zone: bool) -> Self {
         let facts = Facts {
             source: "node-1".into(),
             zone: "zone-a".into(),
             version: "1.2.3",
             receive_buffers: [Some(425_984), None, Some(262_144), None],
             buckets: Buckets::default(),
+            max_series,
+            by_zone,
             means: [Some(Means::Raw), Some(Means::None), Some(Means::Raw), Some(Means::Connect)],
         };
         let clock = clock(0);

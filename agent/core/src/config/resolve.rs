@@ -121,6 +121,7 @@ impl Resolving<'_> {
         let (mtu, mtu_interval) = (self.switch(&setting::MTU_ENABLED), self.duration(&setting::MTU_INTERVAL));
         let interception = self.switch(&setting::INTERCEPTION);
         let retain = self.duration(&setting::RETAIN);
+        let by_zone = self.word(&setting::DETAIL).map(|word| word == "zone");
         let buckets = self.buckets();
         let max_series = self.whole(&setting::MAX_SERIES).and_then(|number| u32::try_from(number).ok());
         Some(Probing {
@@ -136,6 +137,7 @@ impl Resolving<'_> {
             interception: interception?,
             retain: retain?.value,
             max_series: max_series?,
+            by_zone: by_zone?,
             buckets: buckets?,
         })
     }

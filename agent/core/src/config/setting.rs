@@ -197,7 +197,7 @@ settings! {
     DISCOVERY: "kubernetes.discovery", None, None, Kind::Choice(&["auto", "off"]), Value("auto"), false;
     /// Where `/v1/node` is served to other agents.
     MESH_LISTEN: "mesh.listen", Some("--mesh-listen"), None, Kind::Listen, Unset("[::]:19989, or 0.0.0.0:19989 without IPv6"), false;
-    /// The headless Service of the agents: its EndpointSlices tell the peers.
+    /// The headless Service of the agents: its endpoint slices tell the peers.
     MESH_SERVICE: "mesh.service", None, None, Kind::Text, Value("podsonar"), false;
     /// Other agents, without Kubernetes: NODE=ADDRESS or NODE=ADDRESS:PORT, with a zone NODE@ZONE=ADDRESS; one more entry for a second address.
     MESH_PEERS: "mesh.peers", Some("--peer"), None, Kind::Peers, Value(""), true;
@@ -217,6 +217,8 @@ settings! {
     INTERCEPTION: "preflight.interception", None, None, Kind::Switch, Value("true"), false;
     /// How long counters and histograms stay after their target left.
     RETAIN: "metrics.retain", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("15m"), false;
+    /// Whether round trips to agents and pods are shown by node, or by zone: fewer series, of large clusters.
+    DETAIL: "metrics.detail", None, None, Kind::Choice(&["node", "zone"]), Value("node"), false;
     /// Buckets of `podsonar_rtt_seconds`.
     RTT_BOUNDS: "metrics.buckets.rtt_seconds", None, None, Kind::Bounds("seconds"), Value("0.0001,0.00025,0.0005,0.001,0.002,0.005,0.01,0.05,0.25"), false;
     /// Buckets of `podsonar_connect_duration_seconds`.
