@@ -86,6 +86,20 @@ impl State {
     }
 }
 
+impl State {
+    /// How a target in this state is, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::New => "nothing is known yet",
+            Self::Answering => "answers",
+            Self::IcmpFiltered => "silent, while TCP is answered: a filter, as a rule",
+            Self::TcpFiltered => "silent, while ICMP is answered: a filter, as a rule",
+            Self::Listener => "the application takes no connections, the network is fine",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 /// What the streams of one target heard, by [`Protocol::ALL`]; `None` where there is no stream.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Condition([Option<Heard>; Protocol::ALL.len()]);

@@ -20,4 +20,5 @@ pub mod record;
 pub mod reload;
 pub mod run;
 pub mod settings;
+pub mod status;
 pub mod throttle;

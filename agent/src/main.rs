@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use podsonar::settings::{Cli, Command, Environment, Flags, Settings, Sources};
-use podsonar::{logging, preflight, run};
+use podsonar::settings::{Ask, Cli, Command, Environment, Flags, Settings, Sources};
+use podsonar::{logging, preflight, run, status};
 use podsonar_core::wire::Channel;
 
 /// What was asked for makes no sense.
@@ -31,6 +31,19 @@ fn main() -> ExitCode {
             let (targets, names) = (probing.targets(), probing.dns.names.len());
             say(&format!("ok: {targets} targets, {names} names to ask for\n"))
         }),
+        Command::Status(Ask { json, address }) => {
+            let local = || {
+                let sources = Sources { flags: Flags::default(), environment: Environment::read() };
+                sources.read().local_address()
+            };
+            match status::ask(address.unwrap_or_else(local), json) {
+                Ok(text) => say(&text),
+                Err(error) => {
+                    complain(&error);
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Preflight => {
             let findings = preflight::report(&Channel::ALL, run::MIN_BUFFER);
             let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();

@@ -6,6 +6,7 @@ pub mod dns;
 mod encode;
 pub(crate) mod faults;
 mod health;
+pub(crate) mod places;
 mod process;
 mod reload;
 pub mod scrape;

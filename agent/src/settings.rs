@@ -8,13 +8,14 @@ mod read;
 
 use std::env;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use podsonar_core::config::{Configuration, Host, Problem, Written};
+use podsonar_core::config::{Configuration, DEFAULT_PORT, Host, Problem, Written, setting};
 
 use crate::reload::File;
 
-pub use self::flags::{Cli, Command, Flags};
+pub use self::flags::{Ask, Cli, Command, Flags};
 
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
@@ -107,6 +108,14 @@ impl Sources {
 }
 
 impl Read {
+    /// Where an agent with these settings is asked from its own host, whatever else may be wrong with them.
+    pub fn local_address(&self) -> SocketAddr {
+        let listen = self.written.get(&setting::LISTEN).and_then(|(text, _)| text.parse().ok());
+        let at: SocketAddr = listen.unwrap_or(([0, 0, 0, 0], DEFAULT_PORT).into());
+        // A socket on [::] takes IPv4 too; a host without IPv6 has no such socket.
+        if at.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, at.port()).into() } else { at }
+    }
+
     /// What it means.
     ///
     /// # Errors

@@ -64,6 +64,18 @@ impl Fault {
             Self::Clock => "clock",
         }
     }
+
+    /// What it is, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Control => "probes over loopback are lost or slow",
+            Self::Lag => "it is behind its schedule and skips probes",
+            Self::Drops => "its sockets' buffers overflow",
+            Self::Throttled => "its CPU quota stops it",
+            Self::Stalled => "it did not run when it should have",
+            Self::Clock => "its clock was set, or the machine slept",
+        }
+    }
 }
 
 /// How long a CPU quota has stopped the agent's cgroup, as read at one moment.

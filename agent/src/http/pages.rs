@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use http_body::Body as _;
 use podsonar_core::time::Instant;
 
 use super::Site;
 use super::body::{ScrapeBody, Turn};
 use crate::metrics::accept::{Format, takes_gzip};
+use crate::status::Status;
 
 /// A driver that has not ticked for so long is stuck.
 const STUCK: Duration = Duration::from_mins(1);
@@ -23,6 +24,8 @@ const STUCK: Duration = Duration::from_mins(1);
 pub(super) fn router(site: Arc<Site>) -> Router {
     Router::new()
         .route("/", get(landing))
+        .route("/status", get(status))
+        .route("/status.txt", get(status_text))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -33,15 +36,28 @@ pub(super) fn router(site: Arc<Site>) -> Router {
 
 async fn landing(State(site): State<Arc<Site>>) -> Html<String> {
     Html(format!(
-        "<!doctype html><html lang=\"en\"><title>podsonar</title>\
-         <h1>podsonar {}</h1>\
-         <p>Probes {} targets by ICMP and TCP SYN and tells their latency and loss.</p>\
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>podsonar</title>\
+         <h1>podsonar</h1>\
+         <pre>{}</pre>\
          <ul><li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>\
+         <li><a href=\"/status\">/status</a>: this page as JSON</li>\
          <li><a href=\"/livez\">/livez</a>: whether probing goes on</li>\
          <li><a href=\"/readyz\">/readyz</a>: whether probing has begun</li></ul></html>\n",
-        env!("CARGO_PKG_VERSION"),
-        site.metrics.targets(),
+        escaped(&Status::of(&site.metrics).to_string()),
     ))
+}
+
+async fn status(State(site): State<Arc<Site>>) -> Json<Status> {
+    Json(Status::of(&site.metrics))
+}
+
+async fn status_text(State(site): State<Arc<Site>>) -> String {
+    Status::of(&site.metrics).to_string()
+}
+
+/// Names come from users and peers: as text in HTML they are only text.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {

@@ -140,6 +140,7 @@ impl Ledger {
             // In this order: a scrape in between sees a target twice rather than one too few.
             after.and_then(gauge).map(Gauge::inc);
             before.and_then(gauge).map(Gauge::dec);
+            self.metrics.places.change(target, before, after);
         }
         let healthy =
             |state: Option<State>| state.is_none_or(|state| matches!(state, State::New | State::Answering));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Dns {
     }
 
     /// The names as they are now.
-    pub(super) fn names(&self) -> Arc<Vec<Arc<AskedName>>> {
+    pub(crate) fn names(&self) -> Arc<Vec<Arc<AskedName>>> {
         Arc::clone(&lock(&self.names))
     }
 }
@@ -68,6 +69,17 @@ pub(crate) struct AskedName {
     server: Arc<Server>,
     name: Arc<str>,
     results: [Counter; QueryResult::ALL.len()],
+    /// The last result's place among all, plus one; zero before the first.
+    last: AtomicUsize,
+}
+
+impl AskedName {
+    /// What became of the name when it was asked for last: server, name, result.
+    pub(crate) fn last(&self) -> (&str, &str, Option<QueryResult>) {
+        let place = self.last.load(Relaxed).checked_sub(1);
+        let result = place.and_then(|place| QueryResult::ALL.get(place)).copied();
+        (&self.server.label, &self.name, result)
+    }
 }
 
 /// The handle of whoever carries out queries: it says what is configured, and books answers.
@@ -100,7 +112,12 @@ impl DnsMetrics {
         for (address, name) in pairs {
             let server = self.server(address);
             let entry = self.known.entry((address, Arc::clone(&name))).or_insert_with(|| {
-                let name = Arc::new(AskedName { server, name, results: Default::default() });
+                let name = Arc::new(AskedName {
+                    server,
+                    name,
+                    results: Default::default(),
+                    last: AtomicUsize::new(0),
+                });
                 Entry { name, gone: None }
             });
             entry.gone = None;
@@ -113,6 +130,7 @@ impl DnsMetrics {
     pub fn result(&self, question: &Question, result: QueryResult) {
         if let Some(entry) = self.known.get(&(question.server, Arc::clone(&question.name))) {
             increase(entry.name.results.get(result as usize), 1);
+            entry.name.last.store(result as usize + 1, Relaxed);
         }
     }
 

@@ -79,14 +79,19 @@ pub(crate) struct Unhealthy {
 }
 
 /// A target in trouble by one protocol.
-#[derive(Debug)]
-struct Trouble {
-    target: Arc<Target>,
-    protocol: Protocol,
-    state: State,
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    pub(crate) target: Arc<Target>,
+    pub(crate) protocol: Protocol,
+    pub(crate) state: State,
 }
 
 impl Unhealthy {
+    /// All of them as they are now, the longest in trouble first.
+    pub(crate) fn all(&self) -> Vec<Trouble> {
+        lock(&self.all).clone()
+    }
+
     /// A target is in this state now, and in trouble by these protocols: maybe none.
     pub(crate) fn set(&self, target: &Arc<Target>, state: State, protocols: impl Iterator<Item = Protocol>) {
         let mut all = lock(&self.all);

@@ -32,6 +32,12 @@ impl Wellbeing {
 }
 
 impl Metrics {
+    /// What is wrong with the agent itself now.
+    pub(crate) fn own_faults(&self) -> impl Iterator<Item = Fault> {
+        let faults = Fault::ALL.into_iter().zip(&self.health.faults);
+        faults.filter(|(_, gauge)| gauge.get() > 0).map(|(fault, _)| fault)
+    }
+
     /// The last reading of the cgroup's throttling.
     pub fn throttling(&self) -> Option<Throttling> {
         *self.health.throttling.lock().unwrap_or_else(PoisonError::into_inner)

@@ -23,6 +23,7 @@ use super::dns::Dns;
 use super::encode::Label;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
+use super::places::Places;
 use super::reload::Reloads;
 use super::shape::{GroupShape, PathShape};
 use super::{LAG_BOUNDS, NATIVE_FACTOR};
@@ -45,6 +46,7 @@ pub struct Metrics {
     /// Destinations that the budget shows as one.
     pub(crate) folded: Gauge,
     pub(crate) unhealthy: Unhealthy,
+    pub(crate) places: Places,
     /// What happened since somebody last looked.
     pub glance: Glance,
     /// Handshakes that were answered while the control was bad, so that their duration says nothing.
@@ -62,7 +64,7 @@ pub struct Metrics {
     pub(crate) scrapes_in_progress: Gauge,
     pub(crate) scrapes_refused: Counter,
     pub(crate) reloads: Reloads,
-    pub(super) dns: Dns,
+    pub(crate) dns: Dns,
 }
 
 /// What is known when the agent starts and never changes.
@@ -106,6 +108,7 @@ impl Metrics {
             unresolved: Gauge::default(),
             folded: Gauge::default(),
             unhealthy: Unhealthy::default(),
+            places: Places::default(),
             glance: Glance::default(),
             connects_unobserved: Counter::default(),
             drops: Default::default(),
@@ -148,7 +151,7 @@ impl Metrics {
     }
 
     /// The paths as they are now.
-    pub(super) fn paths(&self) -> Arc<Vec<Arc<Path>>> {
+    pub(crate) fn paths(&self) -> Arc<Vec<Arc<Path>>> {
         Arc::clone(&lock(&self.paths))
     }
 
@@ -160,6 +163,11 @@ impl Metrics {
     /// The label `source`.
     pub(crate) fn source(&self) -> &str {
         &self.facts.source
+    }
+
+    /// The label `source_zone`.
+    pub(crate) fn zone(&self) -> &str {
+        &self.facts.zone
     }
 
     /// Whether histograms are those of zones, not of nodes.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -25,8 +26,22 @@ pub enum Command {
     CheckConfig(Flags),
     /// Print what would be in force as a configuration file, and where each value comes from
     PrintConfig(Flags),
+    /// Ask the agent that runs on this host what it sees: its targets by state, and each fault by place
+    Status(Ask),
     /// Try out on loopback what this host lets podsonar do, and say what to do where it does not
     Preflight,
+}
+
+/// Whom to ask for its status, and how to show it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Ask {
+    /// Print JSON instead of words
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where the agent serves its metrics [default: the port of `listen`, on 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub address: Option<SocketAddr>,
 }
 
 /// The flags of all commands, as text, so that all problems are reported together.

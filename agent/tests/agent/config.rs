@@ -19,7 +19,7 @@ impl Folder {
     }
 
     /// Runs the program in this folder with a known environment.
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut program = Command::new(env!("CARGO_BIN_EXE_podsonar"));
         for variable in ["PODSONAR_LOG", "PODSONAR_CONFIG"] {
             program.env_remove(variable);

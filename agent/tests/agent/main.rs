@@ -24,6 +24,8 @@ mod scrape;
 #[cfg(test)]
 mod shape;
 #[cfg(test)]
+mod status;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod throttle;

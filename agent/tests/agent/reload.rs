@@ -107,15 +107,15 @@ fn what_needs_a_restart_stays_and_is_named() {
 }
 
 /// An agent that is gone when its test is.
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Agent {
     /// Starts it in a folder with `config.yaml`.
-    fn start(folder: &Folder, more: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Folder, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_podsonar"))
             .args(["run", "--config", "config.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"])
             .args(["--source", "flag"])
@@ -163,7 +163,7 @@ impl Agent {
         samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    fn wait_for(&self, name: &str, part: &str, least: u64) {
+    pub(crate) fn wait_for(&self, name: &str, part: &str, least: u64) {
         assert!((0..100_000).any(|_| self.value(name, part) >= least), "{name} {part}: {}", self.scrape());
     }
 }
