@@ -16,7 +16,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages servers fmt clippy doc purity deny advisories unit fuzz promtool build \
-  bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing clean
+  bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -99,8 +99,12 @@ bench-scrape: build ## CPU per scrape
 bench-peers: build ## The same targets under podsonar, fping, oping, smokeping_prober and blackbox_exporter
 	tests/tools/peers.sh >/dev/null
 	$(BENCH) peers --write
+
 bench-reload: build ## CPU per reload of the configuration
 	$(BENCH) reload --write
+
+soak: build ## What takes minutes to show: verdicts in ten minutes of random loss, how soon dead paths and black holes are found
+	$(BENCH) soak --write
 
 clean: ## Remove what was built
 	cargo clean

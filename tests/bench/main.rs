@@ -15,6 +15,7 @@ mod peers;
 mod reload;
 mod report;
 mod scrape;
+mod soak;
 mod spacing;
 mod stats;
 mod versus;
@@ -52,6 +53,8 @@ enum Command {
     Reload(Options),
     /// CPU for asking for names
     Names(Options),
+    /// Verdicts over minutes: those that must come, and those that must not
+    Soak(Options),
     /// The bare loop of system calls, as a program of its own
     #[command(hide = true)]
     Limit(limit::Limit),
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Command::Reload(options) => reload::run(&options).and_then(|report| finish(&report, &options)),
         Command::Names(options) => names::run(&options).and_then(|report| finish(&report, &options)),
         Command::Scrape(options) => scrape::run(&options).and_then(|report| finish(&report, &options)),
+        Command::Soak(options) => soak::run(&options).and_then(|report| finish(&report, &options)),
         Command::Peers(options) => versus::run(&options).and_then(|report| finish(&report, &options)),
         Command::Limit(limit) => limit.run().map(|()| ExitCode::SUCCESS),
         Command::Spin => load::spin(),

@@ -195,6 +195,19 @@ impl Agent {
         wait_until(deadline, waiting_for, || Ok(found(&self.scrape()?)))
     }
 
+    /// The flows that its log calls black-holed, as sockets of both ends, in the order in which they were found.
+    pub fn reported_flows(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        let flow = |line: String| {
+            // "flow=tcp ADDRESS port PORT to ADDRESS:PORT"
+            let (_, flow) = line.split_once("flow=tcp ")?;
+            let mut words = flow.split_whitespace();
+            let (from, port) = (words.next()?.parse().ok()?, words.nth(1)?.parse().ok()?);
+            Some((SocketAddr::new(from, port), words.nth(1)?.parse().ok()?))
+        };
+        let lines = self.process.lines().into_iter();
+        lines.filter(|line| line.contains("black-holed flow")).filter_map(flow).collect()
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     pub fn stop(&mut self, deadline: Deadline) -> Result<ExitStatus, LabError> {
         self.process.signal(Signal::SIGTERM)?;

@@ -114,7 +114,9 @@ fn one_dead_path_of_eight_is_found_by_its_flows() {
     let scrape = agent.scrape().unwrap();
     assert_eq!(scrape.sum("podsonar_edges_in_fault", &[("fault", "flow")]), Some(2.0));
     assert_eq!(scrape.sum("podsonar_mtu_blackholed", &[]), None);
-    for (from, to) in reported_flows(&agent) {
+    let flows = agent.reported_flows();
+    assert!(!flows.is_empty(), "{:#?}", agent.process.lines());
+    for (from, to) in flows {
         let flow = Flow::Tcp(from, to);
         assert!(world.uses(flow, dead).unwrap(), "{flow:?} does not take the dead path");
     }
@@ -226,19 +228,4 @@ fn wait(agent: &Agent, what: &str, holds: impl Fn(&Scrape) -> bool) {
     let found = agent.wait_for_metrics(Deadline::after(FOUND), what, |scrape| holds(scrape).then_some(()));
     let state = || format!("{:#?}\n{:#?}", agent.process.lines(), agent.scrape());
     assert!(found.is_ok(), "{found:?}\n{}", state());
-}
-
-/// The flows that the log calls black-holed, as sockets of both ends.
-fn reported_flows(agent: &Agent) -> Vec<(SocketAddr, SocketAddr)> {
-    let lines = agent.process.lines();
-    let flow = |line: &String| {
-        let (_, flow) = line.split_once("flow=tcp ")?;
-        let mut words = flow.split_whitespace();
-        let (from, port) = (words.next()?.parse().ok()?, words.nth(1)?.parse().ok()?);
-        Some((SocketAddr::new(from, port), words.nth(1)?.parse().ok()?))
-    };
-    let black_holed = lines.iter().filter(|line| line.contains("black-holed flow"));
-    let flows: Vec<_> = black_holed.filter_map(flow).collect();
-    assert!(!flows.is_empty(), "{lines:#?}");
-    flows
 }

@@ -166,7 +166,30 @@ fn a_signal_ends_it_in_order_with_everything_recorded() {
         let text = fs::read_to_string(&record).unwrap();
         assert!(text.lines().count() >= 3 && text.ends_with("}\n"), "{text}");
         fs::remove_file(record).unwrap();
+        let mut shown = String::new();
+        agent.0.stdout.take().unwrap().read_to_string(&mut shown).unwrap();
+        assert_eq!(shown, "", "only a terminal is told what is measured");
     }
+}
+
+/// Needs `CAP_NET_RAW`.
+#[test]
+fn a_terminal_gets_a_line_each_second() {
+    // script(1) of util-linux gives the agent a terminal and shows what it says there.
+    let run = format!("exec {} run --target 127.0.0.1 --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_podsonar"));
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &run, "/dev/null"]).env_remove("PODSONAR_LOG");
+    let mut script = Running(script.stdout(Stdio::piped()).spawn().expect("script of util-linux"));
+    let mut lines = BufReader::new(script.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let second = lines.find(|line| line.contains("     1 answered")).unwrap();
+    assert!(second.contains("     0 lost     0 other   round trips 0."), "{second}");
+    assert!(second.trim_end().ends_with("(least/mean/most)   1 answering"), "{second}");
+    let id = script.0.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let agent = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+    kill_process(agent, Signal::TERM).unwrap();
+    assert!(lines.any(|line| line.contains("stopping")));
+    assert_eq!(script.0.wait().unwrap().code(), Some(0));
 }
 
 /// An agent that is gone when its test is.
@@ -177,7 +200,7 @@ impl Running {
         let arguments = ["run", "--target", "127.0.0.1", "--target", "127.0.0.1:9", "--interval", "250ms"];
         let mut program = program(&arguments);
         program.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--record"]).arg(record);
-        Self(program.stderr(Stdio::piped()).spawn().unwrap())
+        Self(program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 }
 

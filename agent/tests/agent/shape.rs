@@ -99,11 +99,7 @@ fn a_slot_that_is_taken_again_is_another_stream() {
 #[test]
 fn loopback_has_no_shape_but_makes_the_agent_sick() {
     let mut book = Book::new();
-    let address = Ipv4Addr::LOCALHOST.into();
-    let target = Arc::new(Target::new(Kind::Control, "node-1".into(), address, None));
-    let stream = Stream { target, protocol: Protocol::Icmp };
-    let (interval, timeout) = (Duration::from_secs(1), Duration::from_millis(800));
-    book.ledger.added(StreamId(1), &Planned { stream, interval, timeout });
+    add_loopback(&mut book, 1);
     book.outcome(1, observed(30));
     book.tick(1);
     assert!(book.ledger.health().gives_verdicts());
@@ -116,6 +112,21 @@ fn loopback_has_no_shape_but_makes_the_agent_sick() {
     assert_eq!(book.value(&["agent_fault", "reason=\"control\""]), "1");
     assert!(!book.ledger.health().gives_verdicts());
     assert!(book.ledger.health().has(Fault::Control));
+}
+
+#[test]
+fn handshakes_are_not_observed_while_loopback_is_bad() {
+    let mut book = Book::new();
+    add_loopback(&mut book, 1);
+    book.add(2, "192.0.2.1:443", Protocol::Connect);
+    let accepted = ProbeResult::Reply(Rtt::Estimated(Duration::from_millis(3)));
+    book.outcome(2, accepted);
+    book.outcome_at(1, ProbeResult::Lost, 1);
+    book.tick(2);
+    book.outcome_at(2, accepted, 2);
+    assert_eq!(book.value(&["connect_duration_seconds_count"]), "1");
+    assert_eq!(book.value(&["connects_unobserved_total"]), "1");
+    assert_eq!(book.value(&["probes_total", "192.0.2.1:443", "result=\"reply\""]), "2");
 }
 
 #[test]
@@ -149,6 +160,14 @@ fn throttling_is_shown_only_where_it_can_be_read() {
     assert_eq!(book.value(&["agent_fault", "reason=\"throttled\""]), "1");
     book.metrics.set_throttling(None);
     assert!(book.lines(&["cpu_throttled"]).is_empty());
+}
+
+/// The control, probed by ICMP.
+fn add_loopback(book: &mut Book, id: u64) {
+    let target = Target::new(Kind::Control, "node-1".into(), Ipv4Addr::LOCALHOST.into(), None);
+    let stream = Stream { target: Arc::new(target), protocol: Protocol::Icmp };
+    let (interval, timeout) = (Duration::from_secs(1), Duration::from_millis(800));
+    book.ledger.added(StreamId(id), &Planned { stream, interval, timeout });
 }
 
 fn observed(micros: u64) -> ProbeResult {

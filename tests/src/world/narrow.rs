@@ -23,6 +23,8 @@ pub struct Narrow {
     pub near_end: End,
     /// The far host's end.
     pub far_end: End,
+    /// The router's end of the far link.
+    router_end: End,
     router: Host,
 }
 
@@ -32,14 +34,22 @@ impl Narrow {
     pub fn new(lab: &Lab, mtu: u16) -> Result<Self, LabError> {
         let (near, router, far) = (lab.host("near")?, router(lab, "router")?, lab.host("far")?);
         let (to_near, to_far) = (lab.veth(&near, &router)?, lab.veth(&router, &far)?);
-        for (host, end) in [(&router, &to_far.left), (&far, &to_far.right)] {
-            host.run(&format!("ip link set {} mtu {mtu}", end.interface))?;
-        }
         near.route("default", to_near.right.v4)?;
         near.route("default", to_near.right.v6)?;
         far.route("default", to_far.left.v4)?;
         far.route("default", to_far.left.v6)?;
-        Ok(Self { near, far, near_end: to_near.left, far_end: to_far.right, router })
+        let (near_end, router_end, far_end) = (to_near.left, to_far.left, to_far.right);
+        let world = Self { near, far, near_end, far_end, router_end, router };
+        world.narrow(mtu)?;
+        Ok(world)
+    }
+
+    /// Lets the far link carry so many bytes of IP packet from now on.
+    pub fn narrow(&self, mtu: u16) -> Result<(), LabError> {
+        for (host, end) in [(&self.router, &self.router_end), (&self.far, &self.far_end)] {
+            host.run(&format!("ip link set {} mtu {mtu}", end.interface))?;
+        }
+        Ok(())
     }
 
     /// Drops what the router would tell senders of large packets from now on: a black hole. The near host forgets what
