@@ -434,7 +434,7 @@ fn announce(
     sockets: &ProbeSockets,
 ) -> io::Result<()> {
     let targets: HashSet<_> = planned.iter().map(|each| &each.stream.target).collect();
-    let per_second: f64 = planned.iter().map(|each| each.interval.as_secs_f64().recip()).sum();
+    let per_second = planned.iter().fold(0.0, |sum, each| sum + each.interval.as_secs_f64().recip());
     let buffers: Vec<_> = channels
         .iter()
         .map(|&channel| {

@@ -39,6 +39,27 @@ fn nginx_accepts_nothing_of_half_open_probes() {
 }
 
 #[test]
+fn nginx_accepts_each_full_handshake_that_is_wanted() {
+    let world = World::new();
+    let nginx = world.nginx();
+    let targets = nginx.addresses.iter().map(SocketAddr::to_string);
+    let launch = targets.fold(Launch::on(&world.near), |launch, target| launch.target(&target));
+    let mut agent = launch.arguments(&["--interval", "250ms", "--protocols", "connect"]).start().unwrap();
+    let count = |scrape: &Scrape, result| {
+        let labels = [("protocol", "connect"), ("kind", "fixed"), ("result", result)];
+        scrape.sum("podsonar_probes_total", &labels).unwrap_or(0.0)
+    };
+    let enough = |scrape: &Scrape| (count(scrape, "reply") >= 10.0).then(|| scrape.clone());
+    let scrape = agent.wait_for_metrics(soon(), "handshakes", enough).unwrap();
+    assert_eq!((count(&scrape, "lost"), count(&scrape, "unreachable")), (0.0, 0.0));
+    let timed = scrape.sum("podsonar_connect_duration_seconds_count", &[("kind", "fixed")]).unwrap();
+    assert!(timed > 0.0);
+    assert!(scrape.sum("podsonar_rtt_seconds_count", &[("kind", "fixed")]).unwrap_or(0.0) == 0.0);
+    agent.stop(soon()).unwrap();
+    assert!(nginx.accepted().unwrap() as f64 >= count(&scrape, "reply"));
+}
+
+#[test]
 fn hanging_nginx_is_silent_on_its_ports_and_goes_on_afterwards() {
     let world = World::new();
     let nginx = world.nginx();

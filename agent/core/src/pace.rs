@@ -32,6 +32,8 @@ impl Pace {
         let tick = Duration::try_from_secs_f64(PROBES_PER_TICK / rate.max(f64::MIN_POSITIVE))
             .unwrap_or(LONGEST_TICK)
             .clamp(SHORTEST_TICK, LONGEST_TICK);
+        // Nothing adds up to -0.0, which nobody wants to read.
+        let rate = rate + 0.0;
         Self { rate, tick, max_pps: f64::from(max_pps), tokens: 0.0, left: 0.0, filled: now.back(tick) }
     }
 
@@ -93,6 +95,11 @@ mod tests {
         for (rate, millis) in [(0.0, 50), (3.0, 50), (400.0, 25), (1_000.0, 10), (20_000.0, 10)] {
             assert_eq!(pace(rate).tick, Duration::from_millis(millis), "{rate}/s");
         }
+    }
+
+    #[test]
+    fn nothing_to_probe_is_no_negative_rate() {
+        assert!(pace(std::iter::empty::<f64>().sum()).rate().is_sign_positive());
     }
 
     #[test]
