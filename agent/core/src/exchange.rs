@@ -18,8 +18,10 @@ pub enum FetchResult {
     Refused,
     /// It sends us elsewhere, where nobody goes.
     Redirected,
-    /// What came is no list: no HTTP, no JSON, a field of another type, cut off.
+    /// What came is no list: no HTTP, no JSON, a field of another type.
     Malformed,
+    /// The connection ended before the answer did.
+    Broken,
     /// More headers or bytes than any list has.
     TooLarge,
     /// A list of another node than the one that was asked.
@@ -38,12 +40,13 @@ pub enum FetchResult {
 
 impl FetchResult {
     /// Every result, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::NotModified,
         Self::Refused,
         Self::Redirected,
         Self::Malformed,
+        Self::Broken,
         Self::TooLarge,
         Self::WrongNode,
         Self::OtherVersion,
@@ -61,6 +64,7 @@ impl FetchResult {
             Self::Refused => "refused",
             Self::Redirected => "redirected",
             Self::Malformed => "malformed",
+            Self::Broken => "broken",
             Self::TooLarge => "too_large",
             Self::WrongNode => "wrong_node",
             Self::OtherVersion => "other_version",
@@ -77,8 +81,8 @@ impl FetchResult {
     }
 }
 
-/// Why a pod in a peer's list is not probed; the rest of the list is used. The text form is the label `reason` of
-/// `podsonar_exchange_refused_pods_total`.
+/// Why a pod in a peer's list, or an address of its node, is not probed; the rest of the list is used. The text form is the label `reason` of
+/// `podsonar_exchange_refusals_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
     /// Beyond the most pods that a node may have.

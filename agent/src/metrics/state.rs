@@ -21,6 +21,7 @@ use crate::glance::Glance;
 
 use super::dns::Dns;
 use super::encode::Label;
+use super::exchange::Exchange;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::reload::Reloads;
@@ -61,6 +62,7 @@ pub struct Metrics {
     pub(crate) scrapes_refused: Counter,
     pub(crate) reloads: Reloads,
     pub(super) dns: Dns,
+    pub(crate) exchange: Exchange,
 }
 
 /// What is known when the agent starts and never changes.
@@ -114,6 +116,7 @@ impl Metrics {
             scrapes_refused: Counter::default(),
             reloads: Reloads::default(),
             dns: Dns::default(),
+            exchange: Exchange::default(),
         }
     }
 
