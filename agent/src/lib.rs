@@ -8,6 +8,7 @@ pub mod condition;
 pub mod degrade;
 pub mod discovery;
 pub mod driver;
+pub mod exchange;
 pub mod glance;
 pub mod http;
 pub mod ledger;

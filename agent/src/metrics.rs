@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod dns;
 mod encode;
+pub(crate) mod exchange;
 pub(crate) mod faults;
 mod health;
 pub(crate) mod places;
@@ -98,6 +99,8 @@ const PATH_RESULT: &[&str] =
     &["protocol", "family", "kind", "source", "source_zone", "destination", "destination_zone", "result"];
 const EDGE: &[&str] = &["family", "source", "source_zone", "destination", "destination_zone"];
 const SERVER: &[&str] = &["source", "source_zone", "server"];
+const ZONE: &[&str] = &["source", "source_zone", "destination_zone"];
+const ZONE_RESULT: &[&str] = &["source", "source_zone", "destination_zone", "result"];
 const CHANNEL: &[&str] = &["protocol", "family"];
 
 /// Every metric, in the order of exposition.
@@ -215,6 +218,39 @@ pub static ALL: &[Metric] = &[
         help: "Packets passed over while waiting for a name server's answer: other_address, wrong_id, wrong_question, \
                not_an_answer, garbage, late (after the timeout).",
         samples: Samples::Agent(dns::ignored),
+    },
+    Metric {
+        name: "podsonar_http_duration_seconds",
+        kind: MetricType::NativeHistogram,
+        labels: ZONE,
+        help: "Time from connecting to a peer to the headers of its answer, by this process' clock; none while the \
+               control is bad.",
+        samples: Samples::Agent(exchange::duration),
+    },
+    Metric {
+        name: "podsonar_exchange_total",
+        kind: MetricType::Counter,
+        labels: ZONE_RESULT,
+        help: "Fetches of peers' lists of pods by what became of them: ok, not_modified, refused (an HTTP status), \
+               redirected, malformed, broken (cut off), too_large, wrong_node, other_version, timeout, reset, \
+               unreachable (an ICMP error), not_sent.",
+        samples: Samples::Agent(exchange::results),
+    },
+    Metric {
+        name: "podsonar_exchange_refusals_total",
+        kind: MetricType::Counter,
+        labels: &["reason"],
+        help: "Pods in new lists of peers, and addresses of their nodes, that are not probed: too_many, name, address, \
+               forbidden (no pod's address), outside (exchange.pod_cidrs), port, duplicate.",
+        samples: Samples::Agent(exchange::refusals),
+    },
+    Metric {
+        name: "podsonar_exchange_served_total",
+        kind: MetricType::Counter,
+        labels: &["result"],
+        help: "Requests for this node's list: ok, not_modified, forbidden (no known agent's address), bad_request, \
+               not_ready, turned_away (too many connections).",
+        samples: Samples::Agent(exchange::served),
     },
     Metric {
         name: "podsonar_targets",

@@ -209,6 +209,7 @@ impl Agent {
             now: clock::now,
             started: clock.mono,
             limits: Limits::default(),
+            scrapes: http::SCRAPES,
         };
         announce(&listener, &planned, &channels, &sockets)?;
 

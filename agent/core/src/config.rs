@@ -276,6 +276,8 @@ pub struct Buckets {
     pub connect: Arc<[f64]>,
     /// Of `podsonar_dns_duration_seconds`.
     pub dns: Arc<[f64]>,
+    /// Of `podsonar_http_duration_seconds`.
+    pub http: Arc<[f64]>,
     /// Of `podsonar_loss_burst_probes`.
     pub loss_burst: Arc<[f64]>,
 }

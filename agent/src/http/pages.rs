@@ -61,7 +61,7 @@ fn escaped(text: &str) -> String {
 }
 
 async fn metrics(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    let Some(turn) = Turn::take(&site.metrics, site.limits.scrapes) else {
+    let Some(turn) = Turn::take(&site.metrics, site.scrapes) else {
         let retry = [(header::RETRY_AFTER, "1")];
         return (StatusCode::SERVICE_UNAVAILABLE, retry, "too many scrapes in progress\n").into_response();
     };
@@ -115,7 +115,7 @@ async fn refuse_bodies(request: Request, next: Next) -> Response {
 }
 
 /// A header that may be sent in several fields (RFC 9110 §5.3).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+pub(crate) fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     values.join(",")
 }

@@ -1,10 +1,14 @@
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use podsonar_core::config::Buckets;
 use podsonar_core::target::{Kind, Protocol as Probe, Stream, Target};
 use podsonar_core::time::WallTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use super::connections::{MAX_HEADER_BYTES, MAX_HEADERS};
 use super::*;
 use crate::metrics::state::Facts;
 use crate::metrics::state::Shown;
@@ -84,7 +88,7 @@ async fn idle_connections_are_closed() {
 
 #[tokio::test]
 async fn scrapes_above_the_limit_are_refused_and_a_reader_that_stops_is_cut() {
-    let server = Server::start(Limits { scrapes: 1, unread: SHORT, ..limits() });
+    let server = Server::start_with(Limits { unread: SHORT, ..limits() }, 1);
     server.add_paths(20_000);
     let mut stopped = server.connect().await;
     stopped.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
@@ -157,7 +161,7 @@ const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
 const LONG: Duration = Duration::from_mins(2);
 
 fn limits() -> Limits {
-    Limits { connections: 64, scrapes: 4, headers: LONG, unread: LONG, life: LONG }
+    Limits { connections: 64, headers: LONG, unread: LONG, life: LONG }
 }
 
 struct Server {
@@ -169,6 +173,10 @@ struct Server {
 
 impl Server {
     fn start(limits: Limits) -> Self {
+        Self::start_with(limits, SCRAPES)
+    }
+
+    fn start_with(limits: Limits, scrapes: u64) -> Self {
         let facts = Facts {
             source: "here".into(),
             zone: String::new(),
@@ -183,7 +191,7 @@ impl Server {
         let listener = bind(Listen::At((Ipv4Addr::LOCALHOST, 0).into())).unwrap();
         let address = listener.local_addr().unwrap();
         let started = NOW.back(Duration::from_mins(15));
-        let site = Site { metrics: Arc::clone(&metrics), now: || NOW, started, limits };
+        let site = Site { metrics: Arc::clone(&metrics), now: || NOW, started, limits, scrapes };
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(serve(listener, Arc::new(site), stopped));
         Self { address, metrics, stop, task }

@@ -21,6 +21,7 @@ use crate::glance::Glance;
 
 use super::dns::Dns;
 use super::encode::Label;
+use super::exchange::Exchange;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::places::Places;
@@ -65,6 +66,7 @@ pub struct Metrics {
     pub(crate) scrapes_refused: Counter,
     pub(crate) reloads: Reloads,
     pub(crate) dns: Dns,
+    pub(crate) exchange: Exchange,
 }
 
 /// What is known when the agent starts and never changes.
@@ -124,6 +126,7 @@ impl Metrics {
             scrapes_refused: Counter::default(),
             reloads: Reloads::default(),
             dns: Dns::default(),
+            exchange: Exchange::default(),
         }
     }
 

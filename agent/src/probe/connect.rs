@@ -63,7 +63,7 @@ pub async fn connect(to: SocketAddr, timeout: Duration) -> Ended {
 }
 
 /// Waits until the handshake is no longer pending.
-async fn ended(stream: &TcpStream) -> Progress {
+pub(crate) async fn ended(stream: &TcpStream) -> Progress {
     let look = || match handshake::progress(stream) {
         Progress::Pending => Err(io::ErrorKind::WouldBlock.into()),
         over => Ok(over),

@@ -193,7 +193,8 @@ impl Resolving<'_> {
     fn buckets(&mut self) -> Option<Buckets> {
         let (rtt, connect) = (self.bounds(&setting::RTT_BOUNDS), self.bounds(&setting::CONNECT_BOUNDS));
         let (dns, burst) = (self.bounds(&setting::DNS_BOUNDS), self.bounds(&setting::BURST_BOUNDS));
-        Some(Buckets { rtt: rtt?, connect: connect?, dns: dns?, loss_burst: burst? })
+        let http = self.bounds(&setting::HTTP_BOUNDS);
+        Some(Buckets { rtt: rtt?, connect: connect?, dns: dns?, http: http?, loss_burst: burst? })
     }
 }
 

@@ -225,6 +225,8 @@ settings! {
     CONNECT_BOUNDS: "metrics.buckets.connect_duration_seconds", None, None, Kind::Bounds("seconds"), Value("0.0001,0.00025,0.0005,0.001,0.002,0.005,0.01,0.05,0.25"), false;
     /// Buckets of `podsonar_dns_duration_seconds`.
     DNS_BOUNDS: "metrics.buckets.dns_duration_seconds", None, None, Kind::Bounds("seconds"), Value("0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.5,2.5"), false;
+    /// Buckets of `podsonar_http_duration_seconds`.
+    HTTP_BOUNDS: "metrics.buckets.http_duration_seconds", None, None, Kind::Bounds("seconds"), Value("0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.5,2.5"), false;
     /// Buckets of `podsonar_loss_burst_probes`.
     BURST_BOUNDS: "metrics.buckets.loss_burst_probes", None, None, Kind::Bounds("probes"), Value("1.5,2.5,3.5,5.5,10.5,30.5,100.5"), false;
     /// Most series of an agent; fixed targets and names are exempt.
