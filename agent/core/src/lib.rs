@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod engine;
+pub mod exchange;
 pub mod health;
 pub mod mesh;
 pub mod outcome;
