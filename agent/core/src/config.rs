@@ -204,6 +204,7 @@ impl NamePlan {
                 stream: Stream { target: Arc::clone(&target), protocol },
                 interval: self.interval,
                 timeout: self.timeout,
+                presumed: false,
             }));
         }
         planned

@@ -13,8 +13,12 @@
 //! 4. [`Engine::poll_transmit`] until it is idle, with [`Engine::handle_sent`] for each probe;
 //! 5. [`Engine::poll_event`] until it is empty; then it sleeps until [`Engine::next_wakeup`].
 
+mod departed;
+mod fetches;
 mod judge;
 mod large;
+mod newcomers;
+mod owners;
 mod questions;
 mod silence;
 mod streams;
@@ -40,6 +44,8 @@ use crate::wire::{Channel, Reject, Transport};
 pub use crate::hash::Secret;
 pub use crate::inflight::{Boost, ProbeId};
 pub use crate::mtu::PathMtuFinding;
+pub use fetches::{FetchId, Fetched, PlannedFetch};
+pub use newcomers::Baseline;
 pub use questions::{PlannedQuestion, Question, QuestionId};
 pub use silence::{ConnectEnd, Connected};
 pub use transmit::{Connect, Poll, Transmit, TransmitKind};
@@ -107,6 +113,14 @@ pub enum Event {
     Large(Outcome),
     /// A question to a name server that fell due has its result.
     Query(Arc<Question>, QueryResult),
+    /// A fetch from a node that fell due has ended.
+    Fetched(Arc<str>, Fetched),
+    /// A stream that has never answered is seen so, until it answers.
+    Baseline(StreamId, Baseline),
+    /// A new pod has answered for the first time, so long after it ran with an address.
+    FirstReply(StreamId, Duration),
+    /// A new pod has not answered for a minute.
+    FirstReplyTimeout(StreamId),
     /// What is known of the largest packet to a stream's target has changed.
     PathMtu(StreamId, PathMtuFinding),
 }
@@ -118,6 +132,8 @@ pub struct Engine {
     keyed: Keyed,
     drawn: u64,
     clock: ClockWatch,
+    /// When this engine began.
+    started: Instant,
     drained: Instant,
     streams: Streams,
     schedule: Schedule,
@@ -132,6 +148,9 @@ pub struct Engine {
     /// SYNs to be sent beyond the schedule.
     boosts: VecDeque<silence::Wanted>,
     questions: questions::Questions,
+    fetches: fetches::Fetches,
+    owners: owners::Owners,
+    departed: departed::Departed,
     large: large::Schedule,
     /// Streams whose last large probe is missing.
     large_doubts: u32,
@@ -149,6 +168,7 @@ impl Engine {
             keyed: Keyed::new(identity.key),
             drawn: 0,
             clock: ClockWatch::new(clock),
+            started: clock.mono,
             drained: clock.mono,
             streams: Streams::default(),
             schedule: Schedule::default(),
@@ -161,6 +181,9 @@ impl Engine {
             lag: None,
             boosts: VecDeque::new(),
             questions: questions::Questions::default(),
+            fetches: fetches::Fetches::default(),
+            owners: owners::Owners::default(),
+            departed: departed::Departed::default(),
             large: large::Schedule::default(),
             large_doubts: 0,
             verdicts: true,
@@ -210,7 +233,10 @@ impl Engine {
             next_tick
         } else {
             let due = self.schedule.first().map(|(due, _)| due);
-            due.into_iter().chain(self.large.first()).chain(self.questions.first(now)).min()?.max(next_tick)
+            let asked = self.questions.first(now).into_iter().chain(self.fetches.first(now));
+            let first =
+                due.into_iter().chain(self.large.first()).chain(asked).chain(self.owners.first()).min();
+            first?.max(next_tick)
         };
         Some(self.pace.tick_at_or_after(wanted))
     }
@@ -260,8 +286,14 @@ impl Engine {
         self.unstamped.get(channel.index()).copied().unwrap_or(0)
     }
 
+    /// A probe that fell due has its result. A loss is not one before it is clear that its target is still there.
     fn finish(&mut self, outcome: Outcome) {
-        self.events.push_back(Event::Outcome(outcome));
+        match outcome.result {
+            ProbeResult::Lost | ProbeResult::Unreachable(_) => self.note_loss(outcome),
+            ProbeResult::Reply(_) | ProbeResult::Reset(_) | ProbeResult::Listener | ProbeResult::Void(_) => {
+                self.events.push_back(Event::Outcome(outcome))
+            }
+        }
     }
 
     fn void(probe: &Probe, result: ProbeResult) -> Outcome {

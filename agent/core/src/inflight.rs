@@ -75,6 +75,8 @@ pub(crate) struct Probe {
     pub(crate) length: u16,
     /// The interval as an echo's payload states it, in milliseconds.
     pub(crate) period_ms: u32,
+    /// Whether its stream wants to know that it was answered.
+    pub(crate) watched: bool,
     pub(crate) timeout: Duration,
     pub(crate) state: State,
 }

@@ -166,6 +166,8 @@ pub struct Planned {
     pub interval: Duration,
     /// A probe without an answer after this time is lost.
     pub timeout: Duration,
+    /// Whether podsonar added it by itself: then its silence says nothing until it has answered once.
+    pub presumed: bool,
 }
 
 /// Names a stream inside one engine. A removed stream's number is not used again.

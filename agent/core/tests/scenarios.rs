@@ -53,7 +53,15 @@ fn problems(file: &Path) -> Vec<String> {
     if !(scenario.unobserved.0..=scenario.unobserved.1).contains(&tally.unobserved) {
         problems.push(format!("{} unobserved, expected {:?}", tally.unobserved, scenario.unobserved));
     }
-    for label in ["flow_dead", "flow_healed", "boosts"] {
+    for label in [
+        "boosts",
+        "first_reply",
+        "first_reply_timeout",
+        "flow_dead",
+        "flow_healed",
+        "never_answered",
+        "never_reachable",
+    ] {
         let count = tally.verdicts.get(label).copied().unwrap_or(0);
         let anything = if label == "boosts" { u64::MAX } else { 0 };
         let (least, most) = scenario.verdicts.get(label).copied().unwrap_or((0, anything));
@@ -69,6 +77,12 @@ fn problems(file: &Path) -> Vec<String> {
     }
     if scenario.path_mtu.is_some() && tally.path_mtu.is_empty() {
         problems.push("nothing was found out about large packets".into());
+    }
+    if scenario.lost_by_ms.is_some_and(|by| tally.first_lost_ms.is_none_or(|first| first > by)) {
+        problems.push(format!("the first loss was told at {:?} ms", tally.first_lost_ms));
+    }
+    if scenario.fetches.is_some_and(|most| tally.fetches > most) {
+        problems.push(format!("{} fetches", tally.fetches));
     }
     if scenario.largest_tick.is_some_and(|most| tally.largest_tick > most) {
         problems.push(format!("{} probes in one tick", tally.largest_tick));

@@ -116,6 +116,7 @@ impl<'a> Resolving<'a> {
                         stream: Stream { target: Arc::clone(&target), protocol },
                         interval,
                         timeout,
+                        presumed: false,
                     }));
                 }
                 Some(())

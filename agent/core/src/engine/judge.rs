@@ -84,10 +84,14 @@ impl Engine {
             State::Flying(flight) => self.judge_answer(id, &flight, answer, stamp),
             State::Answered => self.events.push_back(Event::Stray(stream, Stray::Duplicate)),
             State::Lost(flight) => {
+                let watched = probe.watched;
                 let rtt = match stamp {
                     Some(stamp) if flight.tx.is_kernel() => stamp.since(flight.at).unwrap_or_default(),
                     _ => self.clock.now().mono.since(flight.call.1),
                 };
+                if watched {
+                    self.note_answer(stream, flight.call.0);
+                }
                 self.stray_late(id, stream, answer, rtt);
             }
             State::Sending => self.handle_reject(Reject::Unmatched),
@@ -160,6 +164,7 @@ impl Engine {
         for drops in &mut self.drops {
             drops.forget_before(oldest);
         }
+        self.check_held(self.clock.now().mono);
     }
 
     fn may_have_dropped(&self, channel: Channel, from: Instant, until: Instant) -> bool {
@@ -181,6 +186,9 @@ impl Engine {
         let Some(probe) = self.inflight.get(id) else { return };
         let probe = probe.clone();
         self.note_stamp(&probe, flight);
+        if probe.watched {
+            self.note_answer(probe.stream, flight.call.0);
+        }
         let rx = if stamp.is_some() { StampSource::Software } else { StampSource::User };
         let (result, state) = match self.timing(flight, probe.timeout, stamp) {
             Timing::InTime(rtt) => {
@@ -292,7 +300,8 @@ impl Engine {
             Purpose::Due => {
                 self.count_syn(probe, ProbeResult::Lost);
                 self.note_small(probe, ProbeResult::Lost);
-                self.finish(Self::outcome(probe, ProbeResult::Lost, flight, None));
+                let outcome = Self::outcome(probe, ProbeResult::Lost, flight, None);
+                self.events.push_back(Event::Outcome(outcome));
             }
             Purpose::Boost(_) | Purpose::Large => {
                 self.conclude(probe, ProbeResult::Void(Void::Unknown), Some((flight, None)));

@@ -111,6 +111,7 @@ impl Engine {
                 continue;
             };
             let (to, timeout, interval) = (state.to, state.planned.timeout, state.planned.interval);
+            let watched = state.is_watched();
             let Some(large) = state.large.as_mut().filter(|large| large.due == due) else {
                 self.large.heap.pop();
                 continue;
@@ -141,6 +142,7 @@ impl Engine {
                 sequence,
                 length: (size - headers(to)) as u16,
                 period_ms: Payload::period_ms(interval),
+                watched,
                 timeout,
                 state: State::Sending,
             };

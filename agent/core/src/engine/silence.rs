@@ -67,6 +67,9 @@ impl Engine {
             ConnectEnd::Unclear => ProbeResult::Void(Void::Unknown),
         };
         self.inflight.land(id, State::Ended);
+        if matches!(connected.end, ConnectEnd::Accepted | ConnectEnd::Refused) && probe.watched {
+            self.note_answer(probe.stream, flight.call.0);
+        }
         let sent = !matches!(connected.end, ConnectEnd::NotSent(_));
         self.conclude(&probe, result, sent.then_some((&flight, None)));
     }
@@ -127,6 +130,7 @@ impl Engine {
                 sequence: 0,
                 length: 0,
                 period_ms: 0,
+                watched: state.is_watched(),
                 timeout: state.planned.timeout,
                 state: State::Sending,
             };

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::departed::Knowledge;
 use super::large::Large;
+use super::newcomers::Baseline;
+use super::owners::OwnerId;
 use super::{Engine, Event};
 use crate::direction::DestinationId;
 use crate::inflight::{Probe, Purpose, State};
 use crate::inquiry::Inquiry;
 use crate::outcome::{Outcome, ProbeResult, Void};
 use crate::schedule::Grid;
-use crate::target::{Planned, Protocol, Stream, StreamId};
+use crate::target::{Kind, Planned, Protocol, Stream, StreamId};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::SizeClass;
@@ -52,6 +55,20 @@ pub(super) struct StreamState {
     /// Which source port comes next.
     pub(super) flow: usize,
     losses_in_a_row: u32,
+    /// The node whose agent knows whether the target is still there.
+    pub(super) owner: Option<OwnerId>,
+    pub(super) added: Instant,
+    /// Whether its target has ever answered, and when the latest probe was sent that it did answer.
+    pub(super) answered: bool,
+    pub(super) heard: Option<Instant>,
+    /// Whether the silence that lasts has been confirmed.
+    pub(super) confirmed: bool,
+    /// Since when the target, which has never answered, is known to answer its owner.
+    pub(super) answers_owner: Option<Instant>,
+    /// What was last told of a target that has never answered.
+    pub(super) baseline: Option<Baseline>,
+    /// Since when a new pod runs whose first answer is waited for.
+    pub(super) fresh: Option<Instant>,
     /// Whether its last SYN was answered at all, and by a listener.
     pub(super) answering: bool,
     pub(super) listening: bool,
@@ -64,6 +81,23 @@ pub(super) struct StreamState {
 impl StreamState {
     pub(super) fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// Whether it matters to anybody that a probe is answered, beside its result.
+    pub(super) fn is_watched(&self) -> bool {
+        self.owner.is_some() || self.planned.presumed
+    }
+
+    /// What it knows that outlives it.
+    pub(super) fn knowledge(&self) -> Knowledge {
+        Knowledge {
+            answered: self.answered,
+            answers_owner: self.answers_owner,
+            answering: self.answering,
+            listening: self.listening,
+            losses_in_a_row: self.losses_in_a_row,
+            last_due: self.last_due,
+        }
     }
 
     /// SYNs are held back after losses; ICMP keeps its rate.
@@ -149,6 +183,8 @@ impl Engine {
                 self.add(now, plan);
             }
         }
+        let asked = |node: &str| self.fetches.under_way(node).is_some();
+        self.owners.sweep(asked);
         let rate = self.streams.iter().map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
         self.pace.set_rate(rate, now);
     }
@@ -158,7 +194,14 @@ impl Engine {
         let target = &plan.stream.target;
         let grid = Grid::new(&self.identity.source, plan);
         let due = grid.at_or_after(now);
-        let state = StreamState {
+        let owner = match target.kind {
+            Kind::Agent | Kind::Pod | Kind::Node => Some(self.owners.join(&target.destination)),
+            Kind::Name | Kind::Fixed | Kind::Control => None,
+        };
+        let known = owner.and_then(|_| self.departed.recall(&plan.stream, now));
+        let Knowledge { answered, answers_owner, answering, listening, losses_in_a_row, last_due } =
+            known.unwrap_or(Knowledge { last_due: due, ..Knowledge::default() });
+        let mut state = StreamState {
             id,
             planned: plan.clone(),
             to: target.address,
@@ -166,24 +209,39 @@ impl Engine {
             destination: self.sequences.join(target.address, SizeClass::Normal),
             grid,
             due,
-            last_due: due,
+            last_due,
             passed: 0,
             flow: due.as_nanos() as usize,
-            losses_in_a_row: 0,
-            answering: false,
-            listening: false,
+            losses_in_a_row,
+            owner,
+            added: now,
+            answered,
+            heard: None,
+            confirmed: false,
+            answers_owner,
+            baseline: None,
+            fresh: None,
+            answering,
+            listening,
             inquiry: None,
             large: self.join_large(now, id, plan),
         };
+        if state.backed_off() {
+            state.due = due.max(state.next_due());
+        }
+        self.schedule.add(state.due, id);
         self.streams.insert(state);
-        self.schedule.add(due, id);
         self.events.push_back(Event::Added(id, plan.clone()));
+        self.join_newcomers(id, now);
     }
 
     fn remove(&mut self, now: Instant, mut gone: Vec<StreamId>) {
         gone.sort_unstable();
         for probe in self.inflight.remove_streams(|stream| gone.binary_search(&stream).is_ok()) {
             self.discard(&probe);
+        }
+        for held in self.owners.release(|stream| gone.binary_search(&stream).is_ok()) {
+            self.finish(Outcome { result: ProbeResult::Void(Void::Discarded), ..held });
         }
         for id in gone {
             if let Some(mut state) = self.streams.remove(id) {
@@ -198,6 +256,10 @@ impl Engine {
                 }
                 self.sequences.leave(state.to, SizeClass::Normal, state.destination);
                 self.leave_large(&state);
+                if let Some(owner) = state.owner {
+                    self.owners.leave(owner);
+                    self.departed.remember(&state, now);
+                }
             }
             self.events.push_back(Event::Removed(id));
         }

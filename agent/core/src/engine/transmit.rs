@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Engine, QuestionId};
+use super::{Engine, FetchId, QuestionId};
 use crate::hash::Domain;
 use crate::inflight::{Flight, Probe, ProbeId, Purpose, State};
 use crate::outcome::{Outcome, ProbeResult, SendError, StampSource, Void};
@@ -35,6 +35,8 @@ pub enum Poll {
     Transmit(Transmit),
     /// Ask this, and report the answer with [`Engine::handle_queried`]; [`Engine::question`] says what it is.
     Query(QuestionId),
+    /// Fetch this list, and report the end with [`Engine::handle_fetched`]; [`Engine::fetch`] says what it is.
+    Fetch(FetchId),
     /// Look up the MTU of the route there, exceptions aside, and report it with [`Engine::handle_route_mtu`].
     RouteMtu(StreamId, IpAddr),
     /// Have this handshake made, and report its end with [`Engine::handle_connected`].
@@ -112,6 +114,9 @@ impl Engine {
         if let Some(boost) = self.poll_boost(now) {
             return boost;
         }
+        if let Some(fetch) = self.poll_fetch(now) {
+            return fetch;
+        }
         let tick = self.pace.tick_at_or_before(now);
         let Some((due, id)) = self.next_due(tick) else {
             return self.poll_question(now).unwrap_or_else(|| self.poll_large(now));
@@ -142,6 +147,7 @@ impl Engine {
             sequence,
             length: self.identity.size,
             period_ms: Payload::period_ms(state.planned.interval),
+            watched: state.is_watched(),
             timeout: state.planned.timeout,
             state: State::Sending,
         };

@@ -2,16 +2,19 @@
 //!
 //! Shared by the property test and the fuzz target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use podsonar_core::engine::{
-    Connect, ConnectEnd, Connected, Engine, Event, Identity, Poll, Secret, Transmit, TransmitKind,
+    Connect, ConnectEnd, Connected, Engine, Event, FetchId, Fetched, Identity, PlannedFetch, Poll, Secret,
+    Transmit, TransmitKind,
 };
-use podsonar_core::outcome::{Outcome, ProbeResult, SendError, StampSource, Unreachable};
-use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
+use podsonar_core::exchange::FetchResult;
+use podsonar_core::mesh::{Answers, Local, NodeView, Peer, Pod};
+use podsonar_core::outcome::{Outcome, ProbeResult, SendError, StampSource, Unreachable, Void};
+use podsonar_core::target::{Kind, Planned, PodId, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
 use podsonar_core::wire::answer::{Answer, Key};
 use podsonar_core::wire::{Channel, payload::Payload, tcp};
@@ -37,6 +40,10 @@ struct Chaos {
     drops: u64,
     sent: Vec<Transmit>,
     handshakes: Vec<Connect>,
+    /// Fetches that were begun and not reported.
+    fetching: Vec<FetchId>,
+    /// How many fetches were begun, and how many ended.
+    fetches: (u64, u64),
     lives: BTreeMap<StreamId, Life>,
 }
 
@@ -72,6 +79,8 @@ impl Chaos {
             drops: 0,
             sent: Vec::new(),
             handshakes: Vec::new(),
+            fetching: Vec::new(),
+            fetches: (0, 0),
             lives: BTreeMap::new(),
         };
         chaos.set_streams(0b11_1111, 0);
@@ -80,7 +89,7 @@ impl Chaos {
 
     fn act(&mut self, byte: u8, argument: u8) {
         let size = u64::from(argument);
-        match byte % 16 {
+        match byte % 20 {
             0 => self.now += size * 1_000_000,
             1 => self.now += size * 40_000_000,
             2 | 3 => self.tick(),
@@ -93,6 +102,9 @@ impl Chaos {
             11..=13 => self.answer(argument, byte / 16),
             14 if argument.is_multiple_of(2) => self.unreachable(argument),
             14 => self.connected(argument),
+            15 => self.fetched(argument),
+            16 => self.tell(argument),
+            17 => self.set_fetches(argument),
             _ => self.transmit(argument),
         }
         self.collect();
@@ -120,6 +132,10 @@ impl Chaos {
                     self.handshakes.push(connect);
                 }
                 Poll::Query(_) => unreachable!("there is no question"),
+                Poll::Fetch(id) => {
+                    self.fetches.0 += 1;
+                    self.fetching.push(id);
+                }
                 Poll::RouteMtu(stream, _) => {
                     let mtu = (!argument.is_multiple_of(5)).then_some(u32::from(argument) * 40);
                     self.engine.handle_route_mtu(stream, mtu);
@@ -205,18 +221,87 @@ impl Chaos {
         self.engine.handle_connected(connect.probe, connected);
     }
 
+    /// One of the fetches under way ends, in any way; sometimes it has ended before.
+    fn fetched(&mut self, argument: u8) {
+        let recent = self.fetching.len().saturating_sub(usize::from(argument) / 32 + 1);
+        let Some(id) = self.fetching.get(recent).copied() else { return };
+        let node = self.engine.fetch(id).map(|planned| Arc::clone(&planned.node));
+        if argument.is_multiple_of(3) {
+            self.fetching.retain(|each| *each != id);
+        }
+        let result = FetchResult::ALL[usize::from(argument) % FetchResult::ALL.len()];
+        let view = node.map(|node| Arc::new(self.view(&node, argument)));
+        self.engine.handle_fetched(id, self.mono(), Fetched { result, view });
+    }
+
+    /// The own agent's list changes, or the list of agents does.
+    fn tell(&mut self, argument: u8) {
+        if argument.is_multiple_of(2) {
+            let view = self.view("own", argument);
+            return self.engine.handle_view(self.mono(), Arc::new(view));
+        }
+        let peer = |number: u8| Peer {
+            node: node(number).into(),
+            zone: "".into(),
+            uid: "".into(),
+            addresses: vec![[10, 0, 0, number.max(1)].into()],
+            mesh_port: 1,
+            terminating: argument & 4 != 0,
+        };
+        let peers = [2, 4].into_iter().filter(|number| argument & (8 << number) != 0).map(peer);
+        self.engine.handle_peers(self.mono(), &peers.collect::<Vec<_>>());
+    }
+
+    fn view(&self, node: &str, argument: u8) -> NodeView {
+        let uids = (0..TARGETS).filter(|number| argument & (1 << number) == 0);
+        let answers = if argument & 64 == 0 { Answers::Yes } else { Answers::Never };
+        let pod = |number: u8| Pod {
+            id: pod_id(number),
+            addresses: vec![[10, 0, 0, number.max(1)].into()],
+            port: None,
+            running_since: Some(Instant::from_nanos(self.now.saturating_sub(u64::from(argument) << 28))),
+            local: Local { icmp: answers, tcp: answers },
+        };
+        NodeView {
+            node: node.into(),
+            zone: "".into(),
+            epoch: 1,
+            addresses: Vec::new(),
+            leaving: argument & 128 != 0,
+            asked_at: Instant::from_nanos(self.now.saturating_sub(u64::from(argument % 8) << 29)),
+            watch_age: (argument % 5 > 0).then(|| Duration::from_secs(u64::from(argument % 9))),
+            pods: uids.map(pod).collect(),
+        }
+    }
+
+    fn set_fetches(&mut self, argument: u8) {
+        let planned = |number: u8| PlannedFetch {
+            node: node(number).into(),
+            addresses: vec![],
+            port: u16::from(argument) & 1,
+            interval: Duration::from_millis(700),
+            timeout: Duration::from_millis(900),
+        };
+        let wanted = [2, 4].into_iter().filter(|number| argument & number != 0);
+        self.engine.set_fetches(self.mono(), &wanted.map(planned).collect::<Vec<_>>());
+    }
+
     /// Which targets there are, and how often they are asked.
     fn set_streams(&mut self, present: u8, speed: u8) {
         let mut planned = Vec::new();
         for number in (0..TARGETS).filter(|number| present & (1 << number) != 0) {
             // Two targets share an address, so that they share its sequence.
             let address: IpAddr = [10, 0, 0, number.max(1)].into();
-            let written = format!("target {number}").into();
-            let target = Arc::new(Target::new(Kind::Fixed, written, address, Some(80)));
+            let target = Arc::new(target(number, address));
             for protocol in [Protocol::Icmp, Protocol::Tcp] {
                 let stream = Stream { target: Arc::clone(&target), protocol };
                 let interval = Duration::from_millis(250 << (speed % 3));
-                planned.push(Planned { stream, interval, timeout: Duration::from_millis(800) });
+                planned.push(Planned {
+                    stream,
+                    interval,
+                    timeout: Duration::from_millis(800),
+                    presumed: number == 4,
+                });
             }
         }
         self.engine.set_streams(self.mono(), &planned);
@@ -250,7 +335,11 @@ impl Chaos {
                         life.due.push((due, self.now, outcome.result));
                     }
                 }
+                Event::Fetched(..) => self.fetches.1 += 1,
                 Event::Stray(id, _)
+                | Event::Baseline(id, _)
+                | Event::FirstReply(id, _)
+                | Event::FirstReplyTimeout(id)
                 | Event::Boost(_, Outcome { stream: id, .. })
                 | Event::Flow { stream: id, .. }
                 | Event::Large(Outcome { stream: id, .. })
@@ -265,7 +354,9 @@ impl Chaos {
         self.tick();
         self.collect();
         self.set_streams(0, 0);
-        assert_eq!(self.engine.in_flight(), 0);
+        assert_eq!((self.engine.in_flight(), self.engine.held()), (0, 0));
+        self.end_fetches();
+        let mut losses_before: HashMap<Stream, u32> = HashMap::new();
         for (id, life) in &mut self.lives {
             let interval = life.planned.interval.as_nanos() as u64;
             let removed = life.removed.expect("everything was removed");
@@ -277,7 +368,8 @@ impl Chaos {
             life.due.sort_by_key(|(due, _, _)| *due);
             // Back-off leaves SYNs out, for half a minute at most, but only after three losses.
             let tcp = life.planned.stream.protocol != Protocol::Icmp;
-            let mut losses = 0;
+            // Who comes back soon is backed off as before.
+            let mut losses = losses_before.get(&life.planned.stream).copied().unwrap_or(0);
             let mut expected = None;
             for (due, _, result) in &life.due {
                 let waited = due
@@ -290,12 +382,34 @@ impl Chaos {
                     "{id}: none for {expected:?}, next {due} ({result:?})"
                 );
                 expected = Some(due + interval);
-                losses += u32::from(matches!(result, ProbeResult::Lost | ProbeResult::Listener));
+                // What a held loss came to in the end says nothing of what it did to the schedule.
+                losses += u32::from(matches!(
+                    result,
+                    ProbeResult::Lost
+                        | ProbeResult::Listener
+                        | ProbeResult::Unreachable(_)
+                        | ProbeResult::Void(Void::Unknown | Void::Discarded)
+                ));
             }
+            losses_before.insert(life.planned.stream.clone(), losses);
             let missing = removed.checked_sub(expected.unwrap_or(life.added + interval));
             let backed_off = tcp && losses >= 3 && missing.is_some_and(|since| since <= 31_000_000_000);
             assert!(missing.is_none() || backed_off, "{id}: no result for {expected:?} at {removed}");
         }
+    }
+
+    /// Every fetch that was begun ends once, whether or not it is reported.
+    fn end_fetches(&mut self) {
+        for id in std::mem::take(&mut self.fetching) {
+            self.engine.handle_fetched(id, self.mono(), Fetched::failed(FetchResult::Timeout));
+        }
+        self.engine.set_fetches(self.mono(), &[]);
+        self.now += 10_000_000_000;
+        self.tick();
+        while self.engine.poll_transmit(self.mono()) != Poll::Idle {}
+        self.collect();
+        // Those that were left out ended without a beginning.
+        assert!(self.fetches.1 >= self.fetches.0, "{:?}", self.fetches);
     }
 
     fn mono(&self) -> Instant {
@@ -305,6 +419,32 @@ impl Chaos {
     fn wall(&self, after: i64) -> WallTime {
         WallTime::from_nanos(i64::try_from(self.now).expect("a short run") + self.offset + after)
     }
+}
+
+/// Targets of each kind: two that nobody confirms, an agent, a pod beside it, a pod of another node, a pod of our own.
+fn target(number: u8, address: IpAddr) -> Target {
+    let kind = match number {
+        0 | 1 => Kind::Fixed,
+        2 => Kind::Agent,
+        _ => Kind::Pod,
+    };
+    let pod = (kind == Kind::Pod).then(|| pod_id(number));
+    Target { pod, ..Target::new(kind, node(number).into(), address, Some(80)) }
+}
+
+fn node(number: u8) -> &'static str {
+    match number {
+        0 | 1 => "written",
+        2 | 3 => "a",
+        4 => "b",
+        _ => "own",
+    }
+}
+
+fn pod_id(number: u8) -> Arc<PodId> {
+    let empty: Arc<str> = Arc::default();
+    let uid = number.to_string().into();
+    Arc::new(PodId { uid, namespace: Arc::clone(&empty), name: Arc::clone(&empty), workload: empty })
 }
 
 fn key(transmit: &Transmit) -> Key {

@@ -3,14 +3,18 @@
 //! The simulation is the driver: it calls the engine as `agent/src/driver.rs` does. It knows the truth about
 //! every packet, so it can say whether the engine's verdict on it was right.
 
+mod mesh;
 mod scenario;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use podsonar_core::engine::{Engine, Event, Identity, PathMtuFinding, Poll, Secret, Transmit, TransmitKind};
+use podsonar_core::engine::{
+    Baseline, Engine, Event, FetchId, Identity, PathMtuFinding, Poll, Secret, Transmit, TransmitKind,
+};
 use podsonar_core::outcome::{Outcome, ProbeResult, Rtt, SendError, StampSource, Stray, Unreachable, Void};
 use podsonar_core::target::{Planned, Stream, StreamId};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
@@ -18,6 +22,7 @@ use podsonar_core::wire::answer::{Answer, Key};
 use podsonar_core::wire::payload::{Heard, Payload};
 use podsonar_core::wire::{Channel, tcp};
 
+use mesh::{Mesh, OWN};
 pub(crate) use scenario::Scenario;
 use scenario::{Action, Behaviour};
 
@@ -41,6 +46,8 @@ pub(crate) struct World {
     refusing_until: u64,
     stamps: Stamps,
     truth: HashMap<(StreamId, Instant), Truth>,
+    mesh: Mesh,
+    start: u64,
     /// What the run came to.
     pub(crate) tally: Tally,
 }
@@ -57,6 +64,11 @@ pub(crate) struct Tally {
     pub(crate) verdicts: BTreeMap<&'static str, u64>,
     /// What was found out about paths' largest packets.
     pub(crate) path_mtu: BTreeMap<StreamId, PathMtuFinding>,
+    /// The most fetches, and when the first loss was told, in milliseconds from the start.
+    pub(crate) fetches: u64,
+    pub(crate) first_lost_ms: Option<u64>,
+    /// How long new pods took to answer for the first time.
+    pub(crate) first_replies: Vec<Duration>,
     /// The most probes handed out in one tick.
     pub(crate) largest_tick: u64,
     /// Verdicts that contradict the truth.
@@ -75,6 +87,7 @@ struct Truth {
     dropped_here: bool,
     clock_moved: bool,
     stopped: bool,
+    going: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,11 +145,13 @@ impl World {
             refusing_until: 0,
             stamps: Stamps { tx: Some(StampSource::Software), rx: true },
             truth: HashMap::new(),
+            mesh: Mesh::default(),
+            start: now,
             tally: Tally::default(),
             scenario,
         };
-        let planned = world.scenario.planned();
-        world.engine.set_streams(Instant::from_nanos(now), &planned);
+        world.engine.set_fetches(world.mono(), &Mesh::fetches(&world.scenario.nodes));
+        world.discover();
         world
     }
 
@@ -162,6 +177,8 @@ impl World {
         }
         self.engine.set_streams(self.mono(), &[]);
         self.collect();
+        assert_eq!(self.engine.held(), 0);
+        self.tally.fetches = self.mesh.begun;
     }
 
     fn act(&mut self, at: u64, action: Action) {
@@ -186,9 +203,37 @@ impl World {
             Action::Behave { target, behaviour } => self.scenario.behave(&target, behaviour),
             Action::Remove { target } => {
                 self.scenario.remove(&target);
-                let planned = self.scenario.planned();
-                self.engine.set_streams(self.mono(), &planned);
-                self.collect();
+                self.discover();
+            }
+            Action::Go { target } => self.scenario.change(&target, |host| {
+                host.going = true;
+                host.behaviour = Behaviour::Silent;
+            }),
+            Action::Unlist { target } => {
+                self.scenario.change(&target, |host| host.unlisted = true);
+                self.discover();
+            }
+            Action::List { target, uid } => {
+                let running_since_ms = Some((at - self.start) / 1_000_000);
+                self.scenario.change(&target, |host| {
+                    (host.unlisted, host.uid) = (false, Some(uid.clone()));
+                    (host.going, host.behaviour) = (false, Behaviour::Answer);
+                    host.running_since_ms = running_since_ms;
+                });
+                self.discover();
+            }
+            Action::AnswerOwner { target } => self.scenario.change(&target, |host| host.answers_owner = true),
+            Action::Node { name, to } => {
+                self.scenario.nodes.insert(name, to);
+                self.discover();
+            }
+            Action::PowerCut { name } => {
+                for host in self.scenario.targets.iter_mut().filter(|host| host.is_on(&name)) {
+                    host.behaviour = Behaviour::Silent;
+                }
+                if let Some(node) = self.scenario.nodes.get_mut(&name) {
+                    node.exchange = mesh::Exchange::Blocked;
+                }
             }
         }
     }
@@ -228,11 +273,45 @@ impl World {
         for channel in Channel::ALL {
             self.engine.handle_drain(channel, true, self.drops);
         }
+        let ended = self.mesh.ended(self.now);
+        let news = !ended.is_empty();
+        for (id, fetched) in ended {
+            self.engine.handle_fetched(id, self.mono(), fetched);
+        }
+        if news && transmit {
+            self.discover();
+        }
         self.engine.handle_deadlines(began);
         if transmit {
             self.transmit();
         }
         self.collect();
+    }
+
+    /// What discovery makes of all that is known: own list, peers, streams.
+    fn discover(&mut self) {
+        let now = self.mono();
+        let Scenario { nodes, targets, .. } = &self.scenario;
+        if let Some(own) = nodes.get(OWN) {
+            let view = Arc::new(mesh::view(OWN, own, targets, now));
+            self.mesh.tell(Arc::clone(&view));
+            self.engine.handle_view(now, view);
+        }
+        if !nodes.is_empty() {
+            self.engine.handle_peers(now, &Mesh::peers(nodes, targets));
+        }
+        let planned = self.scenario.planned(&self.mesh);
+        self.engine.set_streams(now, &planned);
+        self.collect();
+    }
+
+    fn fetch(&mut self, id: FetchId) {
+        let Some(node) = self.engine.fetch(id).map(|fetch| fetch.node.to_string()) else { return };
+        let lost = self.random.chance(self.scenario.path.loss_there);
+        let told = self.scenario.nodes.get(&node).filter(|_| !lost);
+        let told =
+            told.map(|told| (mesh::view(&node, told, &self.scenario.targets, self.mono()), told.exchange));
+        self.mesh.begin(self.now, id, &node, told);
     }
 
     fn transmit(&mut self) {
@@ -244,6 +323,7 @@ impl World {
                     self.send(&transmit);
                 }
                 Poll::Query(_) => unreachable!("there is no question"),
+                Poll::Fetch(id) => self.fetch(id),
                 Poll::RouteMtu(stream, _) => self.engine.handle_route_mtu(stream, Some(ROUTE_MTU)),
                 Poll::Connect(_) => unreachable!("no stream connects"),
                 Poll::Settle => unreachable!("each probe is settled at once"),
@@ -268,8 +348,10 @@ impl World {
         }
         let Some(probe) = self.engine.stream_of(transmit.probe) else { return };
         let stopped = self.scenario.behaviour(transmit.to) == Behaviour::Stopped;
+        let going = self.scenario.is_going(transmit.to);
         let (sent, answered) = (self.now, None);
-        self.truth.insert(probe, Truth { sent, answered, dropped_here: false, clock_moved: false, stopped });
+        let truth = Truth { sent, answered, dropped_here: false, clock_moved: false, stopped, going };
+        self.truth.insert(probe, truth);
         self.travel(transmit, key, probe);
     }
 
@@ -393,7 +475,14 @@ impl World {
                 Event::Added(id, planned) => {
                     self.tally.streams.insert(id, planned);
                 }
-                Event::Removed(_) | Event::Large(..) | Event::Query(..) => {}
+                Event::Removed(_) | Event::Large(..) | Event::Query(..) | Event::Fetched(..) => {}
+                Event::Baseline(_, Baseline::NeverAnswered) => self.count("never_answered"),
+                Event::Baseline(_, Baseline::NeverReachable) => self.count("never_reachable"),
+                Event::FirstReplyTimeout(_) => self.count("first_reply_timeout"),
+                Event::FirstReply(_, took) => {
+                    self.count("first_reply");
+                    self.tally.first_replies.push(took);
+                }
                 Event::Stray(_, stray) => {
                     let label = match stray {
                         Stray::Late(hint) if hint.label() == "way_back" => "way_back",
@@ -419,8 +508,16 @@ impl World {
         }
     }
 
+    fn count(&mut self, verdict: &'static str) {
+        *self.tally.verdicts.entry(verdict).or_default() += 1;
+    }
+
     /// Compares a verdict with the truth.
     fn check(&mut self, outcome: &Outcome) {
+        if outcome.result == ProbeResult::Lost {
+            let at = (self.now - self.start) / 1_000_000;
+            self.tally.first_lost_ms.get_or_insert(at);
+        }
         if outcome.result != ProbeResult::Void(Void::Discarded) || outcome.sent.is_some() {
             *self.tally.counts.entry(outcome.result.label()).or_default() += outcome.count;
         }
@@ -441,11 +538,15 @@ impl World {
                         Rtt::Estimated(_) | Rtt::Unmeasured => true,
                     }
             }
-            ProbeResult::Lost => !in_time,
+            ProbeResult::Lost => !in_time && !truth.going,
             ProbeResult::Listener => truth.stopped,
             ProbeResult::Unreachable(_) => rtt.is_none(),
             ProbeResult::Void(Void::Unknown) => {
-                truth.dropped_here || truth.clock_moved || !self.stamps.rx || self.dropping_until > 0
+                self.scenario.vague
+                    || truth.dropped_here
+                    || truth.clock_moved
+                    || !self.stamps.rx
+                    || self.dropping_until > 0
             }
             ProbeResult::Void(Void::Discarded) => true,
             ProbeResult::Void(Void::NotSent(_) | Void::Skipped | Void::Intercepted) => false,

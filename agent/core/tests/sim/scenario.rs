@@ -9,6 +9,8 @@ use podsonar_core::outcome::StampSource;
 use podsonar_core::target::{Kind, Planned, Protocol, Stream, Target};
 use serde::Deserialize;
 
+use super::mesh::{Mesh, Node, Role};
+
 /// One file of `tests/scenarios`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +28,9 @@ pub(crate) struct Scenario {
     #[serde(default)]
     pub(crate) path: Path,
     pub(crate) targets: Vec<Host>,
+    /// Nodes whose agents tell of their pods. The one named `sim` is our own.
+    #[serde(default)]
+    pub(crate) nodes: BTreeMap<String, Node>,
     #[serde(default)]
     at: Vec<Timed>,
     /// For each result or stray: the least and the most. What is not named must not appear.
@@ -45,6 +50,15 @@ pub(crate) struct Scenario {
     /// What must be known in the end of each path's largest packet, and whether it is a black hole.
     #[serde(default)]
     pub(crate) path_mtu: Option<(u32, bool)>,
+    /// The first loss must be told by then.
+    #[serde(default)]
+    pub(crate) lost_by_ms: Option<u64>,
+    /// The most fetches that may be begun.
+    #[serde(default)]
+    pub(crate) fetches: Option<u64>,
+    /// Nobody can say what becomes of some probes: `unknown` is right.
+    #[serde(default)]
+    pub(crate) vague: bool,
     #[serde(skip)]
     removed: BTreeSet<String>,
 }
@@ -92,13 +106,45 @@ impl Default for Path {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Host {
-    address: IpAddr,
+    pub(crate) address: IpAddr,
     #[serde(default)]
-    port: Option<u16>,
+    pub(crate) port: Option<u16>,
+    /// On which node it is, and as what.
+    #[serde(default)]
+    pub(crate) node: Option<String>,
+    #[serde(default, rename = "is")]
+    pub(crate) kind: Option<Role>,
+    /// A pod's UID, if it is not its address.
+    #[serde(default)]
+    pub(crate) uid: Option<String>,
+    /// Its owner, or whoever plans, does not have it.
+    #[serde(default)]
+    pub(crate) unlisted: bool,
+    /// It is going away: its silence is no loss.
+    #[serde(default)]
+    pub(crate) going: bool,
+    #[serde(default)]
+    pub(crate) presumed: bool,
+    #[serde(default)]
+    pub(crate) answers_owner: bool,
+    #[serde(default)]
+    pub(crate) running_since_ms: Option<u64>,
+    #[serde(default)]
+    pub(crate) interval_ms: Option<u64>,
     #[serde(default = "one")]
     count: u32,
     #[serde(default)]
-    behaviour: Behaviour,
+    pub(crate) behaviour: Behaviour,
+}
+
+impl Host {
+    pub(crate) fn is_on(&self, node: &str) -> bool {
+        self.node.as_deref() == Some(node)
+    }
+
+    pub(crate) fn is_planned(&self) -> bool {
+        !self.unlisted
+    }
 }
 
 /// What a host does with a probe.
@@ -132,15 +178,59 @@ struct Timed {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Action {
-    ClockStep { by_ms: i64 },
-    Suspend { for_ms: u64 },
-    Stall { for_ms: u64 },
-    DropReplies { for_ms: u64 },
-    RefuseSends { for_ms: u64 },
-    Stamps { tx: Tx, rx: bool },
+    ClockStep {
+        by_ms: i64,
+    },
+    Suspend {
+        for_ms: u64,
+    },
+    Stall {
+        for_ms: u64,
+    },
+    DropReplies {
+        for_ms: u64,
+    },
+    RefuseSends {
+        for_ms: u64,
+    },
+    Stamps {
+        tx: Tx,
+        rx: bool,
+    },
     Path(Path),
-    Behave { target: String, behaviour: Behaviour },
-    Remove { target: String },
+    Behave {
+        target: String,
+        behaviour: Behaviour,
+    },
+    Remove {
+        target: String,
+    },
+    /// A pod or an agent begins to go away, and its network ends.
+    Go {
+        target: String,
+    },
+    /// Its owner's list, or whoever plans agents, no longer has it.
+    Unlist {
+        target: String,
+    },
+    /// Its owner's list has it, with this UID, running from now on.
+    List {
+        target: String,
+        uid: String,
+    },
+    /// It is heard by its owner from now on.
+    AnswerOwner {
+        target: String,
+    },
+    /// A node changes.
+    Node {
+        name: String,
+        to: Node,
+    },
+    /// All of a node is silent at once.
+    PowerCut {
+        name: String,
+    },
 }
 
 /// Which transmit stamp the kernel gives.
@@ -163,9 +253,9 @@ impl Tx {
 }
 
 impl Scenario {
-    pub(crate) fn planned(&self) -> Vec<Planned> {
+    pub(crate) fn planned(&self, mesh: &Mesh) -> Vec<Planned> {
         let mut planned = Vec::new();
-        for host in &self.targets {
+        for host in self.targets.iter().filter(|host| host.kind.is_none()) {
             for number in 0..host.count {
                 let address = nth(host.address, number);
                 if self.removed.contains(&address.to_string()) {
@@ -179,9 +269,18 @@ impl Scenario {
                     stream: Stream { target: Arc::clone(&target), protocol },
                     interval: Duration::from_millis(self.interval_ms),
                     timeout: Duration::from_millis(self.timeout_ms),
+                    presumed: host.presumed,
                 }));
             }
         }
+        let target = Arc::new(Target::new(Kind::Fixed, "".into(), [0, 0, 0, 0].into(), None));
+        let default = Planned {
+            stream: Stream { target, protocol: Protocol::Icmp },
+            interval: Duration::from_millis(self.interval_ms),
+            timeout: Duration::from_millis(self.timeout_ms),
+            presumed: false,
+        };
+        planned.extend(mesh.planned(&self.targets, &default));
         planned
     }
 
@@ -197,9 +296,16 @@ impl Scenario {
     }
 
     pub(crate) fn behave(&mut self, target: &str, behaviour: Behaviour) {
-        for host in self.targets.iter_mut().filter(|host| host.address.to_string() == target) {
-            host.behaviour = behaviour;
-        }
+        self.change(target, |host| host.behaviour = behaviour);
+    }
+
+    pub(crate) fn change(&mut self, target: &str, change: impl Fn(&mut Host)) {
+        self.targets.iter_mut().filter(|host| host.address.to_string() == target).for_each(change);
+    }
+
+    /// Whether a host is going away.
+    pub(crate) fn is_going(&self, address: IpAddr) -> bool {
+        self.targets.iter().any(|host| host.address == address && host.going)
     }
 
     pub(crate) fn remove(&mut self, target: &str) {

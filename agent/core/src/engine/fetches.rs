@@ -1,0 +1,232 @@
+//! Fetches: when each peer is asked for its list. They follow the same law as probes: each that falls due ends once.
+//!
+//! A loss that waits for its confirmation asks for one before its turn. Such a fetch takes the place of the next of the
+//! schedule if that is near, so that a node in trouble is asked more often, and never more often than once a second.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Engine, Event, Poll};
+use crate::exchange::FetchResult;
+use crate::hash::stable;
+use crate::mesh::NodeView;
+use crate::schedule::Grid;
+use crate::time::Instant;
+
+/// Who carries out fetches reports each; one that has not been reported so long after its timeout never will be.
+const REPORT: Duration = Duration::from_secs(2);
+
+/// The least time between two fetches from one node, by their beginnings.
+const APART: Duration = Duration::from_secs(1);
+
+/// While one is under way, its end is looked for so often.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A peer to be asked for its list, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedFetch {
+    /// Its node: at most one is planned for each.
+    pub node: Arc<str>,
+    /// Its agent's addresses: one of each family at most, the first is tried first.
+    pub addresses: Vec<IpAddr>,
+    /// The port of its `/v1/node`.
+    pub port: u16,
+    /// Time between two fetches.
+    pub interval: Duration,
+    /// Time for the whole answer.
+    pub timeout: Duration,
+}
+
+/// Names a fetch inside one engine. A removed fetch's number is not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(u64);
+
+/// How a fetch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The end.
+    pub result: FetchResult,
+    /// What the peer tells, if the end is usable: a new list, or the known one, asked for at the time of this fetch.
+    pub view: Option<Arc<NodeView>>,
+}
+
+impl Fetched {
+    /// An end without a list.
+    pub const fn failed(result: FetchResult) -> Self {
+        Self { result, view: None }
+    }
+}
+
+/// All fetches.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    added: u64,
+    all: BTreeMap<FetchId, State>,
+    by_node: HashMap<Arc<str>, FetchId>,
+    /// By when they are due: of the schedule, or earlier because a loss waits.
+    due: BTreeSet<(Instant, FetchId)>,
+    /// Those under way, by until when an end is waited for.
+    awaited: BTreeSet<(Instant, FetchId)>,
+}
+
+#[derive(Debug)]
+struct State {
+    planned: PlannedFetch,
+    grid: Grid,
+    /// `None`: removed while it was under way. It ends like the others, and is not begun again.
+    due: Option<Instant>,
+    /// Whether it is due because a loss waits, not by the schedule.
+    early: bool,
+    begun: Option<Instant>,
+    awaited: Option<Instant>,
+}
+
+/// A fetch that has ended.
+pub(super) struct Ended {
+    pub(super) node: Arc<str>,
+    pub(super) begun: Instant,
+    /// Whether its node is still asked this way.
+    pub(super) current: bool,
+}
+
+impl State {
+    fn new(planned: PlannedFetch, source: &str, now: Instant) -> Self {
+        let phase = stable(&[source.as_bytes(), planned.node.as_bytes(), b"fetch"]);
+        let grid = Grid::at(phase, planned.interval);
+        let due = Some(grid.at_or_after(now));
+        Self { planned, grid, due, early: false, begun: None, awaited: None }
+    }
+}
+
+impl Fetches {
+    /// When something is to be done, given that it is `now`.
+    pub(super) fn first(&self, now: Instant) -> Option<Instant> {
+        let due = self.due.first().map(|(due, _)| *due);
+        let ended = self.awaited.first().map(|(until, _)| (*until).min(now + LOOK));
+        due.into_iter().chain(ended).min()
+    }
+
+    /// Whether a node is asked for its list at all, and since when a fetch from it has been under way.
+    pub(super) fn under_way(&self, node: &str) -> Option<Option<Instant>> {
+        let state = self.all.get(self.by_node.get(node)?)?;
+        Some(state.begun.filter(|_| state.awaited.is_some()))
+    }
+
+    /// When a fetch from a node was last begun.
+    pub(super) fn begun(&self, node: &str) -> Option<Instant> {
+        self.all.get(self.by_node.get(node)?)?.begun
+    }
+
+    /// Has a node asked as soon as may be, unless it is just being asked.
+    pub(super) fn hasten(&mut self, node: &str, now: Instant) {
+        let Some(id) = self.by_node.get(node) else { return };
+        let Some(state) = self.all.get_mut(id) else { return };
+        let soonest = state.begun.map_or(now, |begun| now.max(begun + APART));
+        if let Some(due) = state.due.filter(|due| *due > soonest && state.awaited.is_none()) {
+            self.due.remove(&(due, *id));
+            self.due.insert((soonest, *id));
+            (state.due, state.early) = (Some(soonest), true);
+        }
+    }
+
+    /// It is no longer under way. Returns what it is, if it was.
+    fn end(&mut self, id: FetchId) -> Option<Ended> {
+        let state = self.all.get_mut(&id)?;
+        let until = state.awaited.take()?;
+        self.awaited.remove(&(until, id));
+        let (node, begun) = (Arc::clone(&state.planned.node), state.begun?);
+        let current = state.due.is_some();
+        if !current {
+            self.all.remove(&id);
+        }
+        Some(Ended { node, begun, current })
+    }
+}
+
+impl Engine {
+    /// Replaces what is fetched. A fetch that stays as it was keeps its schedule; one that goes while it is under way
+    /// still ends. Of two for one node the first counts.
+    pub fn set_fetches(&mut self, now: Instant, planned: &[PlannedFetch]) {
+        let before = mem::take(&mut self.fetches);
+        let (mut added, mut all) = (before.added, before.all);
+        let (mut stays, mut by_node) = (BTreeMap::new(), HashMap::with_capacity(planned.len()));
+        for plan in planned {
+            if by_node.contains_key(&plan.node) {
+                continue;
+            }
+            let known = before
+                .by_node
+                .get(&plan.node)
+                .filter(|id| all.get(id).is_some_and(|state| state.planned == *plan));
+            let (id, state) = match known.and_then(|id| all.remove_entry(id)) {
+                Some(known) => known,
+                None => {
+                    added += 1;
+                    self.owner_replaced(&plan.node);
+                    (FetchId(added), State::new(plan.clone(), &self.identity.source, now))
+                }
+            };
+            by_node.insert(Arc::clone(&plan.node), id);
+            stays.insert(id, state);
+        }
+        let leaving = all.into_iter().filter(|(_, state)| state.awaited.is_some());
+        stays.extend(leaving.map(|(id, state)| (id, State { due: None, ..state })));
+        self.fetches = Fetches {
+            added,
+            by_node,
+            due: stays.iter().filter_map(|(id, state)| Some((state.due?, *id))).collect(),
+            awaited: stays.iter().filter_map(|(id, state)| Some((state.awaited?, *id))).collect(),
+            all: stays,
+        };
+    }
+
+    /// What a fetch is, while it is one.
+    pub fn fetch(&self, id: FetchId) -> Option<&PlannedFetch> {
+        Some(&self.fetches.all.get(&id)?.planned)
+    }
+
+    /// A fetch that was handed out has ended. What it brought explains the losses that wait for it.
+    pub fn handle_fetched(&mut self, id: FetchId, now: Instant, fetched: Fetched) {
+        let Some(ended) = self.fetches.end(id) else { return };
+        if ended.current {
+            self.owner_fetched(&ended, now, &fetched);
+        }
+        self.events.push_back(Event::Fetched(ended.node, fetched));
+    }
+
+    /// The next fetch that is due.
+    pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<Poll> {
+        while let Some((_, id)) = self.fetches.awaited.first().copied().filter(|(until, _)| *until <= now) {
+            self.handle_fetched(id, now, Fetched::failed(FetchResult::NotSent));
+        }
+        let Fetches { all, due: dues, awaited, .. } = &mut self.fetches;
+        while let Some((due, id)) = dues.first().copied().filter(|(due, _)| *due <= now) {
+            dues.pop_first();
+            let state = all.get_mut(&id)?;
+            let (early, interval) = (mem::take(&mut state.early), state.planned.interval);
+            // What is a whole interval late is left out: a stall is not made up for. So is one whose last is still
+            // under way.
+            let missed = if early { 0 } else { state.grid.count(due, now).saturating_sub(1) };
+            let under_way = state.awaited.is_some();
+            for _ in 0..missed + u64::from(under_way) {
+                let node = Arc::clone(&state.planned.node);
+                self.events.push_back(Event::Fetched(node, Fetched::failed(FetchResult::NotSent)));
+            }
+            // After an early one the schedule's next is left out if it is near.
+            let next = state.grid.at_or_after(now + interval / 2);
+            state.due = Some(next);
+            dues.insert((next, id));
+            if !under_way {
+                let until = now + state.planned.timeout + REPORT;
+                (state.begun, state.awaited) = (Some(now), Some(until));
+                awaited.insert((until, id));
+                self.pace.spend();
+                return Some(Poll::Fetch(id));
+            }
+        }
+        None
+    }
+}
