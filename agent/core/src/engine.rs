@@ -15,6 +15,7 @@
 
 mod judge;
 mod large;
+mod once;
 mod questions;
 mod silence;
 mod streams;
@@ -133,6 +134,7 @@ pub struct Engine {
     boosts: VecDeque<silence::Wanted>,
     questions: questions::Questions,
     large: large::Schedule,
+    spent: once::Spent,
     /// Streams whose last large probe is missing.
     large_doubts: u32,
     /// Whether this agent is well enough to blame flows and paths.
@@ -162,6 +164,7 @@ impl Engine {
             boosts: VecDeque::new(),
             questions: questions::Questions::default(),
             large: large::Schedule::default(),
+            spent: once::Spent::default(),
             large_doubts: 0,
             verdicts: true,
             intercepted: false,
@@ -210,7 +213,8 @@ impl Engine {
             next_tick
         } else {
             let due = self.schedule.first().map(|(due, _)| due);
-            due.into_iter().chain(self.large.first()).chain(self.questions.first(now)).min()?.max(next_tick)
+            let others = [self.large.first(), self.questions.first(now), self.spent.first()];
+            due.into_iter().chain(others.into_iter().flatten()).min()?.max(next_tick)
         };
         Some(self.pace.tick_at_or_after(wanted))
     }
@@ -261,6 +265,7 @@ impl Engine {
     }
 
     fn finish(&mut self, outcome: Outcome) {
+        self.note_outcome(&outcome);
         self.events.push_back(Event::Outcome(outcome));
     }
 

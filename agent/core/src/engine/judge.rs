@@ -156,6 +156,7 @@ impl Engine {
             self.inflight.remember(id, drain_began);
         }
         self.inflight.forget_until(drain_began);
+        self.forget_spent(drain_began);
         let oldest = drain_began.back(Duration::from_mins(2));
         for drops in &mut self.drops {
             drops.forget_before(oldest);

@@ -22,6 +22,9 @@ const BACK_OFF_AFTER: u32 = 3;
 /// Time between two SYNs to a target that is backed off.
 const BACK_OFF_INTERVAL: Duration = Duration::from_secs(30);
 
+/// When a stream is due whose one probe was due already.
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
 /// All streams, by number and by what they are.
 ///
 /// A stream's number is its place among the slots and, in the upper half, how many streams were added before it: so
@@ -52,6 +55,8 @@ pub(super) struct StreamState {
     /// Which source port comes next.
     pub(super) flow: usize,
     losses_in_a_row: u32,
+    /// Whether it has one probe only.
+    once: bool,
     /// Whether its last SYN was answered at all, and by a listener.
     pub(super) answering: bool,
     pub(super) listening: bool,
@@ -66,6 +71,16 @@ impl StreamState {
         self.id
     }
 
+    /// Whether it has one probe only.
+    pub(super) fn is_once(&self) -> bool {
+        self.once
+    }
+
+    /// When it is due next, if it ever is again.
+    pub(super) fn next(&self) -> Option<Instant> {
+        (self.due < NEVER).then_some(self.due)
+    }
+
     /// SYNs are held back after losses; ICMP keeps its rate.
     pub(super) fn backed_off(&self) -> bool {
         self.planned.stream.protocol != Protocol::Icmp && self.losses_in_a_row >= BACK_OFF_AFTER
@@ -74,7 +89,7 @@ impl StreamState {
     /// Lets the next due time pass, and all others before `until` that follow in steps of the interval. Returns
     /// how many.
     pub(super) fn pass(&mut self, until: Instant) -> u64 {
-        let count = if self.backed_off() { 1 } else { self.grid.count(self.due, until).max(1) };
+        let count = if self.backed_off() || self.once { 1 } else { self.grid.count(self.due, until).max(1) };
         self.last_due = self.grid.advance(self.due, count - 1);
         self.passed += count;
         self.due = self.next_due();
@@ -83,7 +98,9 @@ impl StreamState {
 
     /// The due time after the last one.
     fn next_due(&self) -> Instant {
-        if self.backed_off() {
+        if self.once {
+            NEVER
+        } else if self.backed_off() {
             self.grid.at_or_after(self.last_due + BACK_OFF_INTERVAL)
         } else {
             self.grid.advance(self.last_due, 1)
@@ -104,6 +121,11 @@ impl Streams {
         self.slots.iter().flatten()
     }
 
+    /// Those that are probed once.
+    pub(super) fn once(&self) -> impl Iterator<Item = StreamId> {
+        self.iter().filter(|state| state.once).map(|state| state.id)
+    }
+
     fn next_id(&mut self) -> StreamId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -114,7 +136,9 @@ impl Streams {
     }
 
     fn insert(&mut self, state: StreamState) {
-        self.by_stream.insert(state.planned.stream.clone(), state.id);
+        if !state.once {
+            self.by_stream.insert(state.planned.stream.clone(), state.id);
+        }
         if let Some(place) = self.slots.get_mut(state.id.slot()) {
             *place = Some(state);
         }
@@ -123,7 +147,9 @@ impl Streams {
     fn remove(&mut self, id: StreamId) -> Option<StreamState> {
         self.get(id)?;
         let state = self.slots.get_mut(id.slot())?.take()?;
-        self.by_stream.remove(&state.planned.stream);
+        if !state.once {
+            self.by_stream.remove(&state.planned.stream);
+        }
         self.free.push(id.slot() as u32);
         Some(state)
     }
@@ -140,7 +166,7 @@ impl Engine {
         let gone: Vec<StreamId> = self
             .streams
             .iter()
-            .filter(|state| wanted.get(&state.planned.stream) != Some(&&state.planned))
+            .filter(|state| !state.once && wanted.get(&state.planned.stream) != Some(&&state.planned))
             .map(|state| state.id)
             .collect();
         self.remove(now, gone);
@@ -149,15 +175,34 @@ impl Engine {
                 self.add(now, plan);
             }
         }
-        let rate = self.streams.iter().map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
+        let scheduled = self.streams.iter().filter(|state| !state.once);
+        let rate = scheduled.map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
         self.pace.set_rate(rate, now);
     }
 
     fn add(&mut self, now: Instant, plan: &Planned) {
         let id = self.streams.next_id();
-        let target = &plan.stream.target;
         let grid = Grid::new(&self.identity.source, plan);
-        let due = grid.at_or_after(now);
+        let large = self.join_large(now, id, plan);
+        self.join(id, plan, grid, grid.at_or_after(now), large, false);
+    }
+
+    /// Adds a stream whose only probe is due now.
+    pub(super) fn add_once(&mut self, now: Instant, plan: &Planned) {
+        let id = self.streams.next_id();
+        self.join(id, plan, Grid::at(now.as_nanos(), plan.interval), now, None, true);
+    }
+
+    fn join(
+        &mut self,
+        id: StreamId,
+        plan: &Planned,
+        grid: Grid,
+        due: Instant,
+        large: Option<Box<Large>>,
+        once: bool,
+    ) {
+        let target = &plan.stream.target;
         let state = StreamState {
             id,
             planned: plan.clone(),
@@ -173,14 +218,15 @@ impl Engine {
             answering: false,
             listening: false,
             inquiry: None,
-            large: self.join_large(now, id, plan),
+            large,
+            once,
         };
         self.streams.insert(state);
         self.schedule.add(due, id);
         self.events.push_back(Event::Added(id, plan.clone()));
     }
 
-    fn remove(&mut self, now: Instant, mut gone: Vec<StreamId>) {
+    pub(super) fn remove(&mut self, now: Instant, mut gone: Vec<StreamId>) {
         gone.sort_unstable();
         for probe in self.inflight.remove_streams(|stream| gone.binary_search(&stream).is_ok()) {
             self.discard(&probe);
