@@ -44,35 +44,36 @@ impl Resolving<'_> {
             servers: servers?,
             search: search?,
             ndots: ndots?,
-            cluster_domain: cluster_domain?.filter(|_| pods).map(Into::into),
+            cluster_domain: cluster_domain.filter(|_| pods).map(Into::into),
             bare_names: pods,
-            endpoints: endpoints?,
+            endpoints,
         };
         self.check_queries(&dns);
         Some(dns)
     }
 
     /// The cluster's domain as written, or as this host's own search list tells it, whatever list is used to ask.
-    /// `Some(None)`: none is known.
-    fn cluster_domain(&mut self) -> Option<Option<String>> {
+    /// `None`: none is known, or what is written is none.
+    fn cluster_domain(&mut self) -> Option<String> {
         let Some((text, at)) = self.one(&setting::CLUSTER_DOMAIN) else {
-            return Some(pods::cluster_domain(&self.host.resolver.search));
+            return pods::cluster_domain(&self.host.resolver.search);
         };
         let domain = domain(&text).filter(|domain| domain != ".");
         if domain.is_none() {
             self.note(at, Some(&text), Fault::NotDomain);
         }
-        domain.map(|domain| Some(domain.trim_end_matches('.').to_owned()))
+        domain.map(|domain| domain.trim_end_matches('.').to_owned())
     }
 
-    fn endpoints(&mut self) -> Option<Option<Endpoints>> {
+    /// `None`: none are to be asked, or it is wrong which.
+    fn endpoints(&mut self) -> Option<Endpoints> {
         let enabled = self.switch(&setting::ENDPOINTS);
         let (text, at) = self.one(&setting::ENDPOINTS_WORKLOAD)?;
         let endpoints = endpoints(&text);
         if endpoints.is_none() {
             self.note(at, Some(&text), Fault::NotWorkload);
         }
-        Some(endpoints.filter(|_| enabled == Some(true)))
+        endpoints.filter(|_| enabled == Some(true))
     }
 
     /// At worst every candidate of every name is asked of every server, for both families.

@@ -233,7 +233,7 @@ impl Chaos {
         let target = Arc::new(Target::new(Kind::Name, ONCE.into(), address, Some(80)));
         let planned = [Protocol::Icmp, Protocol::Tcp, Protocol::Connect].map(|protocol| Planned {
             stream: Stream { target: Arc::clone(&target), protocol },
-            interval: Duration::from_millis(5_000),
+            interval: Duration::from_secs(5),
             timeout: Duration::from_millis(800),
         });
         self.engine.probe_once(self.mono(), planned.get(..usize::from(argument) % 4).unwrap_or(&planned));
