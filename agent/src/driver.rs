@@ -53,6 +53,8 @@ enum Command {
     Probe(Vec<Planned>),
     /// Ask these from now on, at most so many exchanges a second.
     Ask(Vec<PlannedQuestion>, f64),
+    /// Probe each of these once.
+    Once(Vec<Planned>),
     /// Something on this host answers SYNs for everybody, or no longer.
     Intercepted(bool),
     /// Send nothing more, wait for the probes in flight, end.
@@ -76,6 +78,11 @@ impl Handle {
     /// Replaces what is asked of name servers, at most `max_qps` exchanges a second.
     pub fn ask(&self, planned: Vec<PlannedQuestion>, max_qps: f64) {
         self.tell(Command::Ask(planned, max_qps));
+    }
+
+    /// Probes each of these once, see [`Engine::probe_once`].
+    pub fn probe_once(&self, planned: Vec<Planned>) {
+        self.tell(Command::Once(planned));
     }
 
     /// Something on this host answers SYNs for everybody, or no longer: then TCP is not measured.
@@ -274,6 +281,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Ok(Command::Ask(planned, max_qps)) => {
                     self.engine.set_questions(self.clocks.mono(), &planned, max_qps);
                 }
+                Ok(Command::Once(planned)) => self.engine.probe_once(self.clocks.mono(), &planned),
                 Ok(Command::Intercepted(intercepted)) => self.engine.set_intercepted(intercepted),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.wind_down(ticker),
                 Err(TryRecvError::Empty) => {}
@@ -293,7 +301,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             let next = self.engine.next_wakeup(self.clocks.mono());
             self.sleep(ticker, next)?;
         }
-        self.engine.set_streams(stopped, &[]);
+        self.engine.end(stopped);
         self.report();
         Ok(())
     }

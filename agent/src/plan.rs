@@ -1,19 +1,21 @@
 //! What is to be probed and asked just now: addresses as written, what names resolve to, and the control.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use podsonar_core::config::Probing;
 use podsonar_core::engine::{PlannedQuestion, Question};
 use podsonar_core::query::Record;
+use podsonar_core::query::pods::{BARE_POD_NAMES, POD_NAMES, Turns};
 use podsonar_core::query::search::SearchList;
 use podsonar_core::target::{Family, Kind, Planned, Protocol, Stream, Target};
 use podsonar_core::wire::{Channel, Transport};
 
 use crate::degrade::{self, MeansByChannel};
 use crate::discovery::names::Names;
+use crate::discovery::pod_names::{NamedPod, PodNames};
 use crate::probe::dns::Answer;
 use crate::probe::runner::Asking;
 
@@ -22,6 +24,12 @@ const CONTROL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Loopback answers within microseconds; this is the ordinary timeout, so that the control is judged as all else is.
 const CONTROL_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// No answer of a pod by then is loss.
+const POD_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Name servers that discovery found take this share of the queries at most, so that they are not too much together.
+const ENDPOINTS_SHARE: f64 = 0.9;
 
 /// Puts together what is probed.
 #[derive(Debug)]
@@ -32,14 +40,25 @@ pub struct Plan {
     names: Names,
     addresses: BTreeMap<Arc<str>, Vec<IpAddr>>,
     search: SearchList,
+    pods: PodNames,
+    /// The pods of the cluster's name server, while they are to be asked and any are known.
+    endpoints: Vec<SocketAddr>,
 }
 
 impl Plan {
     /// The plan of an agent whose labels `source` and `source_zone` are these.
     pub fn new(source: &str, zone: &str, probing: Probing) -> Self {
         let search = search_list(&probing);
-        let (names, addresses) = (Names::default(), BTreeMap::new());
-        let mut plan = Self { source: source.into(), zone: zone.into(), probing, names, addresses, search };
+        let mut plan = Self {
+            source: source.into(),
+            zone: zone.into(),
+            probing,
+            names: Names::default(),
+            addresses: BTreeMap::new(),
+            search,
+            pods: PodNames::default(),
+            endpoints: Vec::new(),
+        };
         plan.configure();
         plan
     }
@@ -52,10 +71,50 @@ impl Plan {
     }
 
     fn configure(&mut self) {
-        let dns = &self.probing.dns;
-        let names = dns.names.iter().map(|asked| Arc::clone(&asked.name));
-        self.names.configure(names, dns.servers.iter().copied());
+        let servers = self.servers().to_vec();
+        let names = self.probing.dns.names.iter().map(|asked| Arc::clone(&asked.name));
+        self.names.configure(names, servers);
         self.addresses = self.names.snapshot();
+    }
+
+    /// Whose names are asked for: whoever carries questions out takes them from there.
+    pub fn pods(&self) -> &PodNames {
+        &self.pods
+    }
+
+    /// Other pods are there, or other pods of the cluster's name server. Returns whether other questions are to be asked
+    /// than before.
+    pub fn take_pods(&mut self, named: Vec<NamedPod>, endpoints: Vec<SocketAddr>) -> bool {
+        let before = (self.turns(), self.servers().to_vec());
+        self.pods.replace(named);
+        self.endpoints = endpoints;
+        let changed = before != (self.turns(), self.servers().to_vec());
+        if changed {
+            self.configure();
+        }
+        changed
+    }
+
+    /// The name servers that are asked.
+    pub fn servers(&self) -> &[SocketAddr] {
+        let dns = &self.probing.dns;
+        if dns.endpoints.is_some() && !self.endpoints.is_empty() { &self.endpoints } else { &dns.servers }
+    }
+
+    /// A pod's name was resolved to its address, as it must be: what is to be probed once.
+    pub fn once(&self, pod: &NamedPod, means: MeansByChannel) -> Vec<Planned> {
+        let mesh = &self.probing.mesh;
+        let port = pod.port.unwrap_or(self.probing.closed_port);
+        let target = Target::new(Kind::Name, POD_NAMES.into(), pod.address, Some(port));
+        let target = Arc::new(Target { pod: Some(Arc::clone(&pod.id)), ..target });
+        let interval = if pod.own { mesh.own_pods_interval } else { mesh.pods_interval };
+        let planned = [Protocol::Icmp, Protocol::Tcp].map(|protocol| Planned {
+            stream: Stream { target: Arc::clone(&target), protocol },
+            interval,
+            timeout: POD_TIMEOUT,
+            presumed: true,
+        });
+        degrade::degrade(planned.into(), means).0
     }
 
     /// The settings.
@@ -93,13 +152,38 @@ impl Plan {
         planned
     }
 
-    /// Every question to be asked.
+    /// Every question to be asked: about configured names, and with what these leave of the ceiling about pods.
     pub fn questions(&self) -> Vec<PlannedQuestion> {
+        let mut questions = self.about_names();
+        let Turns { names, bare } = self.turns();
+        let timeout = self.probing.dns.timeout;
+        let mut about = |name: &str, record, interval, exchanges| {
+            let name: Arc<str> = name.into();
+            questions.extend(self.servers().iter().map(|&server| PlannedQuestion {
+                question: Arc::new(Question { name: Arc::clone(&name), server, record }),
+                interval,
+                timeout: timeout * exchanges,
+                exchanges,
+            }));
+        };
+        if let Some(interval) = bare {
+            let record = if self.pods.has_v4() { Record::A } else { Record::Aaaa };
+            about(BARE_POD_NAMES, record, interval, self.bare_exchanges());
+        }
+        for (record, interval) in Record::ALL.into_iter().zip(names) {
+            if let Some(interval) = interval {
+                about(POD_NAMES, record, interval, 1);
+            }
+        }
+        questions
+    }
+
+    fn about_names(&self) -> Vec<PlannedQuestion> {
         let dns = &self.probing.dns;
         let mut questions = Vec::new();
         for asked in &dns.names {
             let exchanges = self.search.candidates(&asked.name).len() as u32;
-            for &server in &dns.servers {
+            for &server in self.servers() {
                 for record in Record::ALL {
                     let question = Question { name: Arc::clone(&asked.name), server, record };
                     questions.push(PlannedQuestion {
@@ -111,7 +195,32 @@ impl Plan {
                 }
             }
         }
+        // Configured servers were found to be few enough; of those that were found nobody knew.
+        let needed = per_second(&questions) / (dns.max_qps * ENDPOINTS_SHARE);
+        if !self.endpoints.is_empty() && needed > 1.0 {
+            for each in &mut questions {
+                each.interval = each.interval.mul_f64(needed);
+            }
+        }
         questions
+    }
+
+    /// How often pods' names can be asked for.
+    fn turns(&self) -> Turns {
+        let dns = &self.probing.dns;
+        let mut askable = self.pods.askable(self.servers().len(), self.bare_exchanges() as usize);
+        if dns.cluster_domain.is_none() {
+            askable.names = Default::default();
+        }
+        if !dns.bare_names {
+            askable.bare = 0;
+        }
+        Turns::new(&askable, dns.max_qps - per_second(&self.about_names()), dns.interval)
+    }
+
+    /// How many names are asked for one bare name, at most.
+    fn bare_exchanges(&self) -> u32 {
+        self.search.domains_only().candidates(BARE_POD_NAMES).len() as u32
     }
 
     /// How questions are asked.
@@ -122,6 +231,7 @@ impl Plan {
             expect: expect.map(|asked| (Arc::clone(&asked.name), asked.expect.as_slice().into())).collect(),
             timeout: dns.timeout,
             search: self.search.clone(),
+            cluster_domain: dns.cluster_domain.clone(),
         }
     }
 
@@ -157,7 +267,12 @@ impl Plan {
             let target = Arc::new(Target { zone: Arc::clone(&self.zone), ..target });
             for protocol in Protocol::ALL.into_iter().filter(|protocol| used.contains(&(*protocol, family))) {
                 let stream = Stream { target: Arc::clone(&target), protocol };
-                control.push(Planned { stream, interval: CONTROL_INTERVAL, timeout: CONTROL_TIMEOUT });
+                control.push(Planned {
+                    stream,
+                    interval: CONTROL_INTERVAL,
+                    timeout: CONTROL_TIMEOUT,
+                    presumed: false,
+                });
             }
         }
         control
@@ -174,6 +289,11 @@ pub fn channels(probing: &Probing) -> Vec<Channel> {
         }
     }
     Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
+}
+
+/// Exchanges a second that these take at most.
+fn per_second(questions: &[PlannedQuestion]) -> f64 {
+    questions.iter().map(|each| f64::from(each.exchanges) / each.interval.as_secs_f64()).sum()
 }
 
 fn search_list(probing: &Probing) -> SearchList {
@@ -197,6 +317,117 @@ mod tests {
         let answer = Answer { result: QueryResult::NoError, addresses, exchanges: Vec::new() };
         assert!(plan.answered(&question, &answer));
         assert_eq!(plan.unresolved(), 1);
+    }
+
+    #[test]
+    fn pods_names_take_turns_with_what_configured_names_leave() {
+        let mut plan = cluster("dns: {names: [a.test., b.test.], max_qps: 1, interval: 10s}");
+        assert!(plan.questions().iter().all(|each| !each.question.name.ends_with("pod")));
+        let all: Vec<_> = (1..=200).map(|last| pod(&format!("10.0.0.{last}"), false)).collect();
+        assert!(plan.take_pods(all.clone(), Vec::new()));
+        let questions = plan.questions();
+        let rate = |wanted: fn(&str) -> bool| {
+            let wanted: Vec<_> =
+                questions.iter().filter(|each| wanted(&each.question.name)).cloned().collect();
+            per_second(&wanted)
+        };
+        let (configured, bare) = (rate(|name| name.ends_with(".test.")), rate(|name| name == "bare_pod"));
+        let names = rate(|name| name == "pod");
+        assert!((configured - 0.4).abs() < 1e-9 && (bare - 3.0 / 60.0).abs() < 1e-9, "{configured} {bare}");
+        assert!((names - (0.54 - 0.05)).abs() < 1e-6, "{names}");
+        let about_pods = questions.iter().filter(|each| each.question.name.ends_with("pod"));
+        assert!(about_pods.clone().all(|each| each.question.record == Record::A));
+        assert_eq!(about_pods.count(), 2);
+        // One more pod, as they come and go: nothing is planned anew.
+        assert!(!plan.take_pods(all[..199].to_vec(), Vec::new()));
+        assert!(plan.take_pods([all, vec![pod("fd00::1", true)]].concat(), Vec::new()));
+        let v6 = plan.questions().into_iter().filter(|each| each.question.record == Record::Aaaa);
+        assert_eq!(v6.filter(|each| &*each.question.name == "pod").count(), 1);
+        assert!(plan.take_pods(Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn without_a_cluster_domain_or_where_it_is_not_wanted_no_pods_name_is_asked_for() {
+        let names = |file: &str, domains: &[&str]| {
+            let mut plan = with_search(file, domains);
+            plan.take_pods(vec![pod("10.0.0.1", false)], Vec::new());
+            let questions = plan.questions();
+            questions.iter().map(|each| each.question.name.to_string()).collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(names("dns: {names: [], max_qps: 1}", &["example.com"]), ["bare_pod"]);
+        assert_eq!(names("dns: {cluster_domain: k8s.test, max_qps: 1}", &[]), ["pod"]);
+        assert_eq!(names("dns: {pods: false, max_qps: 1}", &CLUSTER), none);
+    }
+
+    #[test]
+    fn known_pods_of_the_name_server_are_asked_instead_of_its_service_and_less_often_where_they_are_many() {
+        let file = "dns: {names: [a.test.], max_qps: 1, interval: 10s, endpoints: true}";
+        let mut plan = cluster(file);
+        let service: SocketAddr = "10.96.0.10:53".parse().unwrap();
+        let asked =
+            |plan: &Plan| plan.questions().iter().map(|each| each.question.server).collect::<BTreeSet<_>>();
+        assert_eq!(asked(&plan), BTreeSet::from([service]));
+        let pods: Vec<SocketAddr> = (1..=8).map(|last| ([10, 0, 0, last], 53).into()).collect();
+        assert!(plan.take_pods(vec![pod("10.0.0.1", false)], pods.clone()));
+        assert_eq!(asked(&plan), pods.iter().copied().collect());
+        assert!(per_second(&plan.questions()) <= 1.0);
+        let question = Question { name: "a.test.".into(), server: pods[0], record: Record::A };
+        let addresses = vec!["192.0.2.1".parse().unwrap()];
+        let answer = Answer { result: QueryResult::NoError, addresses, exchanges: Vec::new() };
+        plan.answered(&question, &answer);
+        assert_eq!(plan.addresses("a.test.").len(), 1);
+        assert!(plan.take_pods(Vec::new(), Vec::new()));
+        assert_eq!(asked(&plan), BTreeSet::from([service]));
+        // Not asked for: they change nothing.
+        let mut plan = cluster("dns: {names: [a.test.], max_qps: 1}");
+        assert!(!plan.take_pods(Vec::new(), pods));
+        assert_eq!(asked(&plan), BTreeSet::from([service]));
+    }
+
+    #[test]
+    fn the_address_behind_a_pods_name_is_probed_by_icmp_and_at_its_port_or_a_closed_one() {
+        let plan = cluster("dns: {max_qps: 1}");
+        let means = [Some(degrade::Means::Raw); Channel::ALL.len()];
+        for port in [Some(8080), None] {
+            let planned = plan.once(&NamedPod { port, ..pod("10.0.0.1", false) }, means);
+            let protocols: Vec<_> = planned.iter().map(|each| each.stream.protocol).collect();
+            assert_eq!(protocols, [Protocol::Icmp, Protocol::Tcp]);
+            let target = &planned[0].stream.target;
+            assert_eq!((&*target.destination, &*target.zone, target.kind), ("pod", "", Kind::Name));
+            assert_eq!(target.port, port.or(Some(1)));
+            assert!(target.is_pods_name());
+        }
+    }
+
+    fn pod(address: &str, own: bool) -> NamedPod {
+        let id = podsonar_core::target::PodId {
+            uid: address.into(),
+            namespace: "web".into(),
+            name: "web-1".into(),
+            workload: Arc::default(),
+        };
+        NamedPod { id: Arc::new(id), node: "node".into(), address: address.parse().unwrap(), port: None, own }
+    }
+
+    const CLUSTER: [&str; 3] = ["web.svc.cluster.local", "svc.cluster.local", "cluster.local"];
+
+    /// The plan of an agent whose host is a pod of a cluster.
+    fn cluster(file: &str) -> Plan {
+        with_search(file, &CLUSTER)
+    }
+
+    fn with_search(file: &str, domains: &[&str]) -> Plan {
+        let mut written = Written::default();
+        written.read("f", &format!("targets: [192.0.2.1]\n{file}")).unwrap();
+        let resolver = podsonar_core::config::Resolver {
+            servers: vec![([10, 96, 0, 10], 53).into()],
+            search: domains.iter().map(ToString::to_string).collect(),
+            ndots: 5,
+            ..podsonar_core::config::Resolver::default()
+        };
+        let host = Host { name: Some("host".into()), resolver, ..Host::default() };
+        Plan::new("host", "", written.resolve(&host).unwrap().probing)
     }
 
     fn plan(file: &str) -> Plan {

@@ -8,8 +8,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use podsonar_core::config::{self, Configuration, Probing};
-use podsonar_core::engine::{Engine, Identity, Secret};
-use podsonar_core::target::{Family, Planned};
+use podsonar_core::engine::{Engine, Identity, Question, Secret};
+use podsonar_core::query::QueryResult;
+use podsonar_core::query::pods::POD_NAMES;
+use podsonar_core::target::{Family, Planned, PodId};
 use podsonar_core::wire::{Channel, Transport, icmp};
 use podsonar_net::interception::intercepted_ports;
 use podsonar_net::{Mode, OpenError, ProbeSockets};
@@ -24,6 +26,7 @@ use tokio::time::{Instant as Deadline, interval, timeout_at};
 
 use crate::clock::{self, Clocks, SystemClocks};
 use crate::degrade::{self, Means, MeansByChannel};
+use crate::discovery::pod_names::NamedPod;
 use crate::driver::{self, Driver};
 use crate::glance;
 use crate::http::{self, Limits, Site};
@@ -240,7 +243,7 @@ impl Agent {
             Engine::new(identity, clock),
             sockets,
             SystemClocks,
-            Box::new(Runner::start(Arc::clone(&asking), answered)?),
+            Box::new(Runner::start(Arc::clone(&asking), plan.pods().clone(), answered)?),
             Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono).with_queries(ended),
             driver::Settings { channels: channels.clone(), icmp_id },
         ))?;
@@ -279,13 +282,10 @@ impl Agent {
     fn ask(&mut self) {
         let asking = Arc::new(self.plan.asking());
         *self.asking.write().unwrap_or_else(PoisonError::into_inner) = asking;
-        let dns = &self.plan.probing().dns;
-        let pairs = dns
-            .names
-            .iter()
-            .flat_map(|asked| dns.servers.iter().map(|server| (*server, Arc::clone(&asked.name))));
+        let questions = self.plan.questions();
+        let pairs = questions.iter().map(|each| (each.question.server, Arc::clone(&each.question.name)));
         self.dns.configure(pairs, clock::now());
-        self.driver.ask(self.plan.questions(), dns.max_qps);
+        self.driver.ask(questions, self.plan.probing().dns.max_qps);
         self.metrics.set_unresolved(self.plan.unresolved());
     }
 
@@ -296,9 +296,11 @@ impl Agent {
             self.dns.result(question, *result);
         }
         let mut changed = false;
-        while let Ok(Answered { question, query, answer }) = self.answers.try_recv() {
-            self.dns.answer(&query, &answer);
-            if self.plan.answered(&question, &answer) {
+        while let Ok(Answered { question, pod, answer }) = self.answers.try_recv() {
+            self.dns.answer(&question, &answer);
+            if let Some(pod) = pod {
+                self.resolved(&question, &pod, answer.result);
+            } else if self.plan.answered(&question, &answer) {
                 changed = true;
                 let addresses = self.plan.addresses(&question.name);
                 tracing::info!(name = %question.name, ?addresses, "addresses changed");
@@ -307,6 +309,22 @@ impl Agent {
         if changed {
             self.driver.probe(self.plan.planned(self.means));
             self.metrics.set_unresolved(self.plan.unresolved());
+        }
+    }
+
+    /// A pod's name was asked for. Where it is right, its address is probed once.
+    fn resolved(&self, question: &Question, pod: &NamedPod, result: QueryResult) {
+        let PodId { namespace, name, .. } = &*pod.id;
+        tracing::debug!(
+            server = %question.server,
+            asked = &*question.name,
+            %namespace,
+            %name,
+            result = result.label(),
+            "pod's name"
+        );
+        if &*question.name == POD_NAMES && result == QueryResult::NoError {
+            self.driver.probe_once(self.plan.once(pod, self.means));
         }
     }
 

@@ -4,6 +4,7 @@
 //! be set. [`Written::resolve`] turns it into a complete [`Configuration`] or reports every problem at once, each
 //! with its place and its fix. [`Written::print`] shows what is in force and where it comes from.
 
+mod dns;
 mod duration;
 mod file;
 mod mesh;
@@ -257,6 +258,23 @@ pub struct Dns {
     pub search: Vec<String>,
     /// Names with fewer dots are first tried with the search domains.
     pub ndots: u8,
+    /// The domain behind pods' names, without a dot at its end; `None`: pods' names are not asked for.
+    pub cluster_domain: Option<Arc<str>>,
+    /// Whether pods' bare names are asked for.
+    pub bare_names: bool,
+    /// The pods that are asked instead of [`servers`](Self::servers) where any are known.
+    pub endpoints: Option<Endpoints>,
+}
+
+/// The pods of the cluster's name server: what makes them, and their port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// `metadata.namespace` of the pods.
+    pub namespace: String,
+    /// The controller that makes them: `Deployment/coredns`.
+    pub workload: String,
+    /// The port that they listen on.
+    pub port: u16,
 }
 
 /// A name that is asked for.

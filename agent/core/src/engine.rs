@@ -18,6 +18,7 @@ mod fetches;
 mod judge;
 mod large;
 mod newcomers;
+mod once;
 mod owners;
 mod questions;
 mod silence;
@@ -152,6 +153,7 @@ pub struct Engine {
     owners: owners::Owners,
     departed: departed::Departed,
     large: large::Schedule,
+    spent: once::Spent,
     /// Streams whose last large probe is missing.
     large_doubts: u32,
     /// Whether this agent is well enough to blame flows and paths.
@@ -185,6 +187,7 @@ impl Engine {
             owners: owners::Owners::default(),
             departed: departed::Departed::default(),
             large: large::Schedule::default(),
+            spent: once::Spent::default(),
             large_doubts: 0,
             verdicts: true,
             intercepted: false,
@@ -234,9 +237,8 @@ impl Engine {
         } else {
             let due = self.schedule.first().map(|(due, _)| due);
             let asked = self.questions.first(now).into_iter().chain(self.fetches.first(now));
-            let first =
-                due.into_iter().chain(self.large.first()).chain(asked).chain(self.owners.first()).min();
-            first?.max(next_tick)
+            let others = [self.large.first(), self.owners.first(), self.spent.first()];
+            due.into_iter().chain(others.into_iter().flatten()).chain(asked).min()?.max(next_tick)
         };
         Some(self.pace.tick_at_or_after(wanted))
     }
@@ -291,9 +293,15 @@ impl Engine {
         match outcome.result {
             ProbeResult::Lost | ProbeResult::Unreachable(_) => self.note_loss(outcome),
             ProbeResult::Reply(_) | ProbeResult::Reset(_) | ProbeResult::Listener | ProbeResult::Void(_) => {
-                self.events.push_back(Event::Outcome(outcome))
+                self.tell(outcome);
             }
         }
+    }
+
+    /// Nothing can change this result any more.
+    fn tell(&mut self, outcome: Outcome) {
+        self.note_outcome(&outcome);
+        self.events.push_back(Event::Outcome(outcome));
     }
 
     fn void(probe: &Probe, result: ProbeResult) -> Outcome {

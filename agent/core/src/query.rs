@@ -1,5 +1,6 @@
 //! Questions to name servers: what became of each, as the closed set of results that the metrics show.
 
+pub mod pods;
 pub mod search;
 
 use std::net::IpAddr;

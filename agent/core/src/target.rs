@@ -123,6 +123,13 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Whether it is the address behind a pod's name: probed once each time, it has no state of its own. The pod has one.
+    pub fn is_pods_name(&self) -> bool {
+        self.kind == Kind::Name && self.pod.is_some()
+    }
+}
+
 /// A pod by its names. No metric but `podsonar_unhealthy_target` shows them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodId {

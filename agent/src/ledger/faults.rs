@@ -129,6 +129,9 @@ impl Ledger {
     /// A stream's target is heard otherwise, or no longer: its state, and its place among those in trouble.
     pub(super) fn set_condition(&mut self, stream: &Stream, heard: Option<Heard>) {
         let target = &stream.target;
+        if target.is_pods_name() {
+            return;
+        }
         let kind = target.kind as usize;
         let gauge =
             |state: State| self.metrics.targets.get(kind).and_then(|states| states.get(state as usize));

@@ -18,7 +18,11 @@ use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 use super::NATIVE_FACTOR;
 use super::encode::{Label, sample};
 use super::state::{Facts, Metrics, lock};
-use crate::probe::dns::{Answer, Query};
+use crate::probe::dns::Answer;
+
+/// The series of so many servers that are asked no more are kept for the retain period: where a cluster's name server is
+/// asked pod by pod, its pods may come and go quickly.
+const MAX_GONE: usize = 16;
 
 /// The series of name servers and names, as a scrape sees them.
 #[derive(Debug, Default)]
@@ -122,7 +126,23 @@ impl DnsMetrics {
             });
             entry.gone = None;
         }
+        self.forget_servers();
         self.publish();
+    }
+
+    /// Drops the series of the servers that left first, above [`MAX_GONE`] of them.
+    fn forget_servers(&mut self) {
+        let mut left: BTreeMap<SocketAddr, Option<Instant>> = BTreeMap::new();
+        for ((server, _), entry) in &self.known {
+            let latest = left.entry(*server).or_insert(entry.gone);
+            // None: it is still asked.
+            *latest = latest.zip(entry.gone).map(|(one, other)| one.max(other));
+        }
+        let mut gone: Vec<_> = left.into_iter().filter_map(|(server, gone)| Some((gone?, server))).collect();
+        gone.sort_unstable();
+        let surplus = gone.len().saturating_sub(MAX_GONE);
+        let forgotten: Vec<_> = gone.into_iter().take(surplus).map(|(_, server)| server).collect();
+        self.known.retain(|(server, _), _| !forgotten.contains(server));
     }
 
     /// Books the result of a question that fell due. One that has not been configured for longer than the retain period
@@ -134,9 +154,9 @@ impl DnsMetrics {
         }
     }
 
-    /// Books what a server did to answer a query; its result is booked apart.
-    pub fn answer(&self, query: &Query, answer: &Answer) {
-        let Some(entry) = self.known.get(&(query.server, Arc::clone(&query.name))) else { return };
+    /// Books what a server did to answer a question; its result is booked apart.
+    pub fn answer(&self, question: &Question, answer: &Answer) {
+        let Some(entry) = self.known.get(&(question.server, Arc::clone(&question.name))) else { return };
         let server = &entry.name.server;
         for exchange in &answer.exchanges {
             let of_form = server.exchanges.get(exchange.form as usize);

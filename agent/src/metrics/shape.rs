@@ -33,6 +33,9 @@ impl PathShape {
     /// All that a stream of this kind has: nothing over loopback, and a floor if it is ICMP.
     pub(super) fn of(stream: &Stream) -> Option<Self> {
         let floor = || (stream.protocol == Protocol::Icmp).then(Box::default);
+        if stream.target.is_pods_name() {
+            return Some(Self { episodes: None, floor: None });
+        }
         match stream.target.kind {
             Kind::Agent | Kind::Name | Kind::Fixed => {
                 Some(Self { episodes: Some(AtomicU64::new(0)), floor: floor() })

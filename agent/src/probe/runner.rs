@@ -9,6 +9,7 @@ use std::time::Duration;
 use podsonar_core::engine::{Connect, ConnectEnd, Connected, PlannedQuestion, Question, QuestionId};
 use podsonar_core::outcome::SendError;
 use podsonar_core::query::QueryResult;
+use podsonar_core::query::pods::{BARE_POD_NAMES, POD_NAMES, pod_name};
 use podsonar_core::query::search::SearchList;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -16,6 +17,7 @@ use super::connect::{self, End, Ended};
 use super::dns::{Answer, Prober, Query};
 use super::errands::{AT_ONCE, Errands};
 use crate::clock;
+use crate::discovery::pod_names::{NamedPod, PodNames, Rounds};
 use crate::driver::{self, Done};
 
 /// How questions are asked: what the configuration says beyond the questions themselves.
@@ -27,18 +29,46 @@ pub struct Asking {
     pub timeout: Duration,
     /// The search list.
     pub search: SearchList,
+    /// The domain behind pods' names; without it none is asked for.
+    pub cluster_domain: Option<Arc<str>>,
 }
 
 impl Asking {
-    fn query(&self, question: &Question) -> Query {
-        Query {
-            name: Arc::clone(&question.name),
+    /// What is really asked: a question about pods in general is about the one whose turn it is. `None`: there is none.
+    fn asked(&self, question: &Question, rounds: &mut Rounds) -> Option<Asked> {
+        let of = |name: Arc<str>, expect: Arc<[IpAddr]>| Query {
+            name,
             server: question.server,
             record: question.record,
-            expect: self.expect.get(&question.name).cloned().unwrap_or_default(),
+            expect,
             timeout: self.timeout,
+        };
+        match &*question.name {
+            POD_NAMES => {
+                let pod = rounds.next_name(question.server, question.record)?;
+                let name = pod_name(pod.address, &pod.id.namespace, self.cluster_domain.as_deref()?)?;
+                let query = of(name.into(), [pod.address].into());
+                Some(Asked { query, search: SearchList::default(), pod: Some(pod) })
+            }
+            BARE_POD_NAMES => {
+                let pod = rounds.next_bare(question.server)?;
+                let query = of(Arc::clone(&pod.id.name), Arc::default());
+                Some(Asked { query, search: self.search.domains_only(), pod: Some(pod) })
+            }
+            name => {
+                let expect = self.expect.get(name).cloned().unwrap_or_default();
+                let query = of(Arc::clone(&question.name), expect);
+                Some(Asked { query, search: self.search.clone(), pod: None })
+            }
         }
     }
+}
+
+/// A question as it is carried out.
+struct Asked {
+    query: Query,
+    search: SearchList,
+    pod: Option<NamedPod>,
 }
 
 /// An [`Asking`] that a reload replaces.
@@ -49,8 +79,8 @@ pub type SharedAsking = Arc<RwLock<Arc<Asking>>>;
 pub struct Answered {
     /// The question.
     pub question: Arc<Question>,
-    /// What was asked.
-    pub query: Query,
+    /// Whose name it was, if it was a pod's.
+    pub pod: Option<NamedPod>,
     /// What came of it.
     pub answer: Answer,
 }
@@ -63,17 +93,22 @@ pub struct Runner {
     refused: VecDeque<Done>,
     prober: Arc<Prober>,
     asking: SharedAsking,
+    rounds: Rounds,
     answers: UnboundedSender<Answered>,
 }
 
 impl Runner {
-    /// Starts the errands' thread.
+    /// Starts the errands' thread. Questions about pods take these in turn.
     ///
     /// # Errors
     /// The thread's or its runtime's.
-    pub fn start(asking: SharedAsking, answers: UnboundedSender<Answered>) -> io::Result<Self> {
+    pub fn start(
+        asking: SharedAsking,
+        pods: PodNames,
+        answers: UnboundedSender<Answered>,
+    ) -> io::Result<Self> {
         let (errands, prober) = (Errands::start(AT_ONCE)?, Arc::new(Prober::new()));
-        Ok(Self { errands, refused: VecDeque::new(), prober, asking, answers })
+        Ok(Self { errands, refused: VecDeque::new(), prober, asking, rounds: Rounds::new(pods), answers })
     }
 }
 
@@ -96,12 +131,15 @@ impl driver::Errands for Runner {
         let asking = Arc::clone(&self.asking.read().unwrap_or_else(PoisonError::into_inner));
         let (prober, answers) = (Arc::clone(&self.prober), self.answers.clone());
         let question = Arc::clone(&planned.question);
+        let Some(Asked { query, search, pod }) = asking.asked(&question, &mut self.rounds) else {
+            // The last pod left since this was planned.
+            return self.refused.push_back(Done::Queried(id, QueryResult::NotSent));
+        };
         let errand = async move {
-            let query = asking.query(&question);
-            let answer = prober.ask(&query, &asking.search).await;
+            let answer = prober.ask(&query, &search).await;
             let result = answer.result;
             // Nobody listens only while the agent ends.
-            let _ = answers.send(Answered { question, query, answer });
+            let _ = answers.send(Answered { question, pod, answer });
             Done::Queried(id, result)
         };
         if self.errands.run(errand).is_err() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::dns::DnsMetrics;
 use podsonar::metrics::scrape::Scrape;
-use podsonar::probe::dns::{Answer, Exchange, Query};
+use podsonar::probe::dns::{Answer, Exchange};
 use podsonar_core::config::Buckets;
 use podsonar_core::engine::Question;
 use podsonar_core::query::search::Form;
@@ -82,6 +82,20 @@ fn series_of_a_name_that_left_stay_for_the_retain_period_and_go_on_if_it_returns
 }
 
 #[test]
+fn servers_that_come_and_go_quickly_do_not_pile_up() {
+    let book = Book::new();
+    let mut dns = dns(&book);
+    let server = |number: u64| format!("10.244.0.{number}:53");
+    for number in 1..=100 {
+        let (kept, passing) = (server(200), server(number));
+        dns.configure(pairs(&[(&kept, "pod"), (&passing, "pod")]), clock(number).mono);
+    }
+    let servers = book.lines(&["dns_queries_total", "noerror"]);
+    assert_eq!(servers.len(), 2 + 16);
+    assert!(servers[0].contains("10.244.0.84\"") && servers[17].contains("10.244.0.200\""), "{servers:?}");
+}
+
+#[test]
 fn many_names_come_in_pieces_of_bounded_size() {
     let book = Book::new();
     let mut dns = dns(&book);
@@ -108,10 +122,9 @@ pub(crate) fn feed(book: &Book) {
 
 /// Books an answer as the agent does: its result, and what its server did.
 fn book_answer(dns: &DnsMetrics, name: &str, answer: &Answer) {
-    let query = query(name);
-    let question = Question { name: Arc::clone(&query.name), server: query.server, record: query.record };
+    let question = Question { name: name.into(), server: SERVER.parse().unwrap(), record: Record::A };
     dns.result(&question, answer.result);
-    dns.answer(&query, answer);
+    dns.answer(&question, answer);
 }
 
 fn dns(book: &Book) -> DnsMetrics {
@@ -120,16 +133,6 @@ fn dns(book: &Book) -> DnsMetrics {
 
 fn pairs<'a>(pairs: &'a [(&str, &str)]) -> impl Iterator<Item = (SocketAddr, Arc<str>)> + 'a {
     pairs.iter().map(|(server, name)| (server.parse().unwrap(), Arc::from(*name)))
-}
-
-fn query(name: &str) -> Query {
-    Query {
-        name: name.into(),
-        server: SERVER.parse().unwrap(),
-        record: Record::A,
-        expect: [].into(),
-        timeout: Duration::from_secs(1),
-    }
 }
 
 fn answer(result: QueryResult, exchanges: Vec<Exchange>) -> Answer {

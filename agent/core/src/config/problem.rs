@@ -138,6 +138,10 @@ pub enum Fault {
     NotAddress,
     #[error("not a domain; write for example svc.cluster.local")]
     NotDomain,
+    #[error(
+        "not what makes pods; write for example kube-system/Deployment/coredns or openshift-dns/DaemonSet/dns-default:5353"
+    )]
+    NotWorkload,
     #[error("must have an entry; without the line it is the default")]
     EmptyList,
     #[error("must have at most {0} entries")]

@@ -1,6 +1,6 @@
 //! From text to meaning, setting by setting. What is wrong is noted, and the rest is still looked at.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::origin::{At, Origin};
@@ -8,15 +8,7 @@ use super::problem::{Fault, Problem};
 use super::setting::{self, Setting};
 use super::whom::Targets;
 use super::written::Written;
-use super::{
-    Agent, Buckets, Configuration, DEFAULT_PORT, Dns, Host, Listen, LogFormat, LogLevel, Probing, target,
-};
-
-/// Most name servers.
-const MAX_SERVERS: usize = 32;
-
-/// Most search domains, as glibc has them (resolv.conf(5)).
-const MAX_SEARCH: usize = 32;
+use super::{Agent, Buckets, Configuration, DEFAULT_PORT, Host, Listen, LogFormat, LogLevel, Probing};
 
 impl Written {
     /// What it means.
@@ -142,71 +134,12 @@ impl Resolving<'_> {
         })
     }
 
-    fn dns(&mut self, names: Vec<super::AskedName>) -> Option<Dns> {
-        let resolver = &self.host.resolver;
-        let interval = self.duration(&setting::DNS_INTERVAL);
-        let timeout = match self.one(&setting::DNS_TIMEOUT) {
-            None => Some(resolver.timeout),
-            Some(_) => self.duration(&setting::DNS_TIMEOUT).map(|timeout| timeout.value),
-        };
-        let max_qps = self.decimal(&setting::MAX_QPS);
-        let servers = (MAX_SERVERS, Fault::NotServer, &*resolver.servers);
-        let servers = self.items(&setting::SERVERS, server, &servers);
-        let search = (MAX_SEARCH, Fault::NotDomain, &*resolver.search);
-        let search = self.items(&setting::SEARCH, domain, &search);
-        let ndots = match self.one(&setting::NDOTS) {
-            None => Some(resolver.ndots),
-            Some(_) => self.whole(&setting::NDOTS).and_then(|number| u8::try_from(number).ok()),
-        };
-        let dns = Dns {
-            names,
-            interval: interval?.value,
-            timeout: timeout?,
-            max_qps: max_qps?,
-            servers: servers?,
-            search: search?,
-            ndots: ndots?,
-        };
-        self.check_queries(&dns);
-        Some(dns)
-    }
-
-    /// At worst every candidate of every name is asked of every server, for both families.
-    fn check_queries(&mut self, dns: &Dns) {
-        let tried = |name: &str| if name.ends_with('.') { 1 } else { dns.search.len() + 1 };
-        let candidates: usize = dns.names.iter().map(|each| tried(&each.name)).sum();
-        let a_round = (2 * candidates * dns.servers.len()) as f64;
-        let needed = (a_round / dns.interval.as_secs_f64() * 1e3).ceil() / 1e3;
-        if needed > dns.max_qps
-            && let Some((text, at)) = self.one(&setting::MAX_QPS)
-        {
-            let fault = Fault::MaxQps {
-                needed: needed.to_string(),
-                tried: candidates,
-                servers: dns.servers.len(),
-                interval: dns.interval,
-            };
-            self.note(at, Some(&text), fault);
-        }
-    }
-
     fn buckets(&mut self) -> Option<Buckets> {
         let (rtt, connect) = (self.bounds(&setting::RTT_BOUNDS), self.bounds(&setting::CONNECT_BOUNDS));
         let (dns, burst) = (self.bounds(&setting::DNS_BOUNDS), self.bounds(&setting::BURST_BOUNDS));
         let http = self.bounds(&setting::HTTP_BOUNDS);
         Some(Buckets { rtt: rtt?, connect: connect?, dns: dns?, http: http?, loss_burst: burst? })
     }
-}
-
-fn server(text: &str) -> Option<SocketAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address: Option<IpAddr> = bare.parse().ok();
-    let server = address.map_or_else(|| text.parse().ok(), |address| Some(SocketAddr::new(address, 53)))?;
-    (server.port() > 0 && !server.ip().is_unspecified() && !server.ip().is_multicast()).then_some(server)
-}
-
-fn domain(text: &str) -> Option<String> {
-    target::is_domain(text).then(|| text.to_owned())
 }
 
 /// The bounds that hold if nobody writes any.

@@ -193,6 +193,14 @@ settings! {
     SEARCH: "dns.search", None, None, Kind::Domains, Unset("those of /etc/resolv.conf"), true;
     /// A name with fewer dots is first tried with the search domains.
     NDOTS: "dns.ndots", None, None, Kind::Whole { min: 0, max: 15, unit: "dots" }, Unset("that of /etc/resolv.conf"), true;
+    /// Whether pods' names are asked for, and their bare names, which must not resolve.
+    POD_NAMES: "dns.pods", None, None, Kind::Switch, Value("true"), true;
+    /// The domain of the cluster, behind `pod` in pods' names.
+    CLUSTER_DOMAIN: "dns.cluster_domain", None, None, Kind::Text, Unset("that of the search list in /etc/resolv.conf"), true;
+    /// Whether the pods of the cluster's name server are asked, each by itself, instead of its service address.
+    ENDPOINTS: "dns.endpoints", None, None, Kind::Switch, Value("false"), true;
+    /// Which pods these are: NAMESPACE/KIND/NAME of what makes them, and perhaps :PORT.
+    ENDPOINTS_WORKLOAD: "dns.endpoints_workload", None, None, Kind::Text, Value("kube-system/Deployment/coredns"), true;
     /// Whether pods and peers are learned from the Kubernetes API: auto means inside a cluster.
     DISCOVERY: "kubernetes.discovery", None, None, Kind::Choice(&["auto", "off"]), Value("auto"), false;
     /// Where `/v1/node` is served to other agents.

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::query::pods::{BARE_POD_NAMES, POD_NAMES};
+
 /// Names that the metrics use for pods' names in general.
-const RESERVED: [&str; 2] = ["pod", "bare_pod"];
+const RESERVED: [&str; 2] = [POD_NAMES, BARE_POD_NAMES];
 
 /// The longest name (RFC 1035 §2.3.4), without a dot at its end.
 const MAX_NAME: usize = 253;

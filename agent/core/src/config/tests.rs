@@ -102,6 +102,27 @@ fn inside_a_cluster_nothing_has_to_be_written() {
 }
 
 #[test]
+fn the_clusters_domain_is_the_hosts_unless_it_is_written() {
+    let found = |dns: &str| {
+        let mut written = Written::default();
+        written.read("f", &format!("targets: [192.0.2.1]\ndns: {dns}")).unwrap();
+        let search = ["web.svc.cluster.local", "svc.cluster.local", "cluster.local"];
+        let resolver = Resolver { search: search.map(str::to_owned).into(), ..resolver() };
+        let dns = written.resolve(&Host { resolver, ..host() }).unwrap().probing.dns;
+        (dns.cluster_domain, dns.bare_names, dns.endpoints)
+    };
+    assert_eq!(found("{max_qps: 1}"), (Some("cluster.local".into()), true, None));
+    assert_eq!(found("{search: [a.test]}").0.as_deref(), Some("cluster.local"));
+    assert_eq!(found("{cluster_domain: k8s.example.}").0.as_deref(), Some("k8s.example"));
+    assert_eq!(found("{pods: false, cluster_domain: k8s.example}"), (None, false, None));
+    let coredns =
+        Endpoints { namespace: "kube-system".into(), workload: "Deployment/coredns".into(), port: 53 };
+    assert_eq!(found("{endpoints: true}").2, Some(coredns));
+    let other = found("{endpoints: true, endpoints_workload: 'openshift-dns/DaemonSet/dns-default:5353'}").2;
+    assert_eq!(other.map(|other| (other.workload, other.port)), Some(("DaemonSet/dns-default".into(), 5353)));
+}
+
+#[test]
 fn the_strongest_place_wins_and_targets_add_up() {
     let mut written = Written::default();
     written.set(&setting::INTERVAL, Origin::Flag("--interval"), "3s");

@@ -160,6 +160,7 @@ impl Engine {
             self.inflight.remember(id, drain_began);
         }
         self.inflight.forget_until(drain_began);
+        self.forget_spent(drain_began);
         let oldest = drain_began.back(Duration::from_mins(2));
         for drops in &mut self.drops {
             drops.forget_before(oldest);
@@ -300,8 +301,7 @@ impl Engine {
             Purpose::Due => {
                 self.count_syn(probe, ProbeResult::Lost);
                 self.note_small(probe, ProbeResult::Lost);
-                let outcome = Self::outcome(probe, ProbeResult::Lost, flight, None);
-                self.events.push_back(Event::Outcome(outcome));
+                self.tell(Self::outcome(probe, ProbeResult::Lost, flight, None));
             }
             Purpose::Boost(_) | Purpose::Large => {
                 self.conclude(probe, ProbeResult::Void(Void::Unknown), Some((flight, None)));

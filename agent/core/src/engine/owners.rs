@@ -45,8 +45,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
 use super::fetches::{Ended, Fetched};
-use super::{Engine, Event};
 use crate::exchange::FetchResult;
 use crate::mesh::{NodeView, Peer};
 use crate::outcome::{Outcome, ProbeResult, Void};
@@ -192,13 +192,24 @@ impl Owners {
         id
     }
 
-    /// A stream goes there from now on.
-    pub(super) fn join(&mut self, node: &Arc<str>) -> OwnerId {
-        let id = self.of(node);
+    /// A stream goes there from now on: the node whose agent knows whether the target is still there, if any does.
+    pub(super) fn join(&mut self, target: &Target) -> Option<OwnerId> {
+        let id = match target.kind {
+            Kind::Agent | Kind::Pod | Kind::Node => self.of(&target.destination),
+            Kind::Name => self.lister(&target.pod.as_ref()?.uid)?,
+            Kind::Fixed | Kind::Control => return None,
+        };
         if let Some(owner) = self.get(id) {
             owner.streams += 1;
         }
-        id
+        Some(id)
+    }
+
+    /// The node whose list has this pod.
+    fn lister(&self, uid: &str) -> Option<OwnerId> {
+        let lists = |owner: &Owner| owner.view.as_ref().is_some_and(|view| view.pod(uid).is_some());
+        let place = self.all.iter().position(|owner| owner.as_ref().is_some_and(lists))?;
+        Some(OwnerId(place as u32))
     }
 
     /// A stream goes there no more.
@@ -424,7 +435,7 @@ impl Engine {
         let told = owner.view.as_ref().map(|view| (view, if owner.own { now } else { view.asked_at }));
         let told = told.filter(|(_, at)| *at >= due);
         let confirms = told.is_some_and(|(_, at)| at >= settled);
-        if target.kind == Kind::Pod {
+        if matches!(target.kind, Kind::Pod | Kind::Name) {
             if let Some((view, _)) = told {
                 if !lists(view, &target) {
                     return Some(Verdict::Gone);
@@ -475,7 +486,7 @@ impl Engine {
         {
             state.confirmed |= state.heard.is_none_or(|heard| heard < outcome.due);
         }
-        self.events.push_back(Event::Outcome(Outcome { result, ..outcome }));
+        self.tell(Outcome { result, ..outcome });
     }
 }
 

@@ -89,12 +89,22 @@ struct State {
 impl State {
     /// One that was never asked is due at once.
     fn new(planned: PlannedQuestion, source: &str, apart: Duration, now: Instant) -> Self {
-        let Question { name, server, record } = &*planned.question;
-        let server = server.to_string();
-        let parts = [source.as_bytes(), name.as_bytes(), server.as_bytes(), record.label().as_bytes()];
-        let phase = stable(&parts) % nanos(planned.interval).max(1);
-        let grid = Grid::at(phase - phase % nanos(apart), planned.interval);
+        let grid = grid(&planned, source, apart);
         Self { planned, grid, due: Some(now), awaited: None, is_new: true }
+    }
+
+    /// Whether it can go on as this: all but the interval is the same.
+    fn takes(&self, planned: &PlannedQuestion) -> bool {
+        PlannedQuestion { interval: self.planned.interval, ..planned.clone() } == self.planned
+    }
+
+    /// Another interval is no other question: it is next asked when it would have been, or earlier.
+    fn set_interval(&mut self, interval: Duration, source: &str, apart: Duration, now: Instant) {
+        if self.planned.interval != interval {
+            self.planned.interval = interval;
+            self.grid = grid(&self.planned, source, apart);
+            self.due = self.due.map(|due| due.min(now + interval));
+        }
     }
 
     /// The due time after this one: the next on the grid, and after a first asking one that is not too close.
@@ -102,6 +112,15 @@ impl State {
         let from = if mem::take(&mut self.is_new) { now } else { due };
         self.grid.at_or_after(from + self.planned.interval / 2)
     }
+}
+
+/// The due times of a question, at the points at which groups are asked.
+fn grid(planned: &PlannedQuestion, source: &str, apart: Duration) -> Grid {
+    let Question { name, server, record } = &*planned.question;
+    let server = server.to_string();
+    let parts = [source.as_bytes(), name.as_bytes(), server.as_bytes(), record.label().as_bytes()];
+    let phase = stable(&parts) % nanos(planned.interval).max(1);
+    Grid::at(phase - phase % nanos(apart), planned.interval)
 }
 
 impl Questions {
@@ -160,10 +179,10 @@ impl Engine {
         let apart = Duration::try_from_secs_f64(TOGETHER / rate).unwrap_or(APART.1).clamp(APART.0, APART.1);
         let mut stays = BTreeMap::new();
         for plan in planned {
-            let known = known
-                .get(&plan.question)
-                .filter(|id| all.get(id).is_some_and(|state| state.planned == *plan));
-            if let Some((id, state)) = known.and_then(|id| all.remove_entry(id)) {
+            let known =
+                known.get(&plan.question).filter(|id| all.get(id).is_some_and(|state| state.takes(plan)));
+            if let Some((id, mut state)) = known.and_then(|id| all.remove_entry(id)) {
+                state.set_interval(plan.interval, &self.identity.source, apart, now);
                 stays.insert(id, state);
             } else {
                 added += 1;
@@ -315,6 +334,41 @@ mod tests {
         engine.handle_queried(silent, QueryResult::NoError);
         assert_eq!(results(&mut engine), [QueryResult::NotSent]);
         assert!(engine.questions.all.is_empty() && engine.questions.first(at(60_000)).is_none());
+    }
+
+    #[test]
+    fn with_another_interval_a_question_is_the_same_and_neither_asked_at_once_nor_later_than_before() {
+        let mut engine = engine();
+        let every = |seconds| {
+            let planned = questions(1, 1).into_iter();
+            let interval = Duration::from_secs(seconds);
+            planned.map(|planned| PlannedQuestion { interval, ..planned }).collect::<Vec<_>>()
+        };
+        let asked = |engine: &mut Engine, from: u64, until: u64| {
+            let mut asked = Vec::new();
+            for tick in from..until {
+                if let Some(Poll::Query(id)) = engine.poll_question(at(tick)) {
+                    asked.push(tick);
+                    engine.handle_queried(id, QueryResult::NoError);
+                }
+            }
+            asked
+        };
+        engine.set_questions(at(0), &every(10), 10.0);
+        assert_eq!(asked(&mut engine, 0, 1_000).len(), 1);
+        let due = engine.questions.due.first().unwrap().0;
+        // However often it changes: it is asked when it was to be asked.
+        for tick in 1_000..4_000 {
+            engine.set_questions(at(tick), &every(10 + tick % 2), 10.0);
+            assert_eq!(engine.poll_question(at(tick)), None);
+        }
+        assert!(engine.questions.due.first().unwrap().0 <= due);
+        assert_eq!(asked(&mut engine, 4_000, 16_000).len(), 1);
+        engine.set_questions(at(16_000), &every(3_600), 10.0);
+        engine.set_questions(at(16_001), &every(1), 10.0);
+        let quick = asked(&mut engine, 16_001, 27_000);
+        assert!((10..=12).contains(&quick.len()), "{quick:?}");
+        assert!(results(&mut engine).iter().all(|result| *result == QueryResult::NoError));
     }
 
     #[test]

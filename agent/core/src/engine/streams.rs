@@ -14,7 +14,7 @@ use crate::inflight::{Probe, Purpose, State};
 use crate::inquiry::Inquiry;
 use crate::outcome::{Outcome, ProbeResult, Void};
 use crate::schedule::Grid;
-use crate::target::{Kind, Planned, Protocol, Stream, StreamId};
+use crate::target::{Planned, Protocol, Stream, StreamId};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::SizeClass;
@@ -24,6 +24,9 @@ const BACK_OFF_AFTER: u32 = 3;
 
 /// Time between two SYNs to a target that is backed off.
 const BACK_OFF_INTERVAL: Duration = Duration::from_secs(30);
+
+/// When a stream is due whose one probe was due already.
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
 /// All streams, by number and by what they are.
 ///
@@ -69,6 +72,8 @@ pub(super) struct StreamState {
     pub(super) baseline: Option<Baseline>,
     /// Since when a new pod runs whose first answer is waited for.
     pub(super) fresh: Option<Instant>,
+    /// Whether it has one probe only.
+    once: bool,
     /// Whether its last SYN was answered at all, and by a listener.
     pub(super) answering: bool,
     pub(super) listening: bool,
@@ -100,6 +105,16 @@ impl StreamState {
         }
     }
 
+    /// Whether it has one probe only.
+    pub(super) fn is_once(&self) -> bool {
+        self.once
+    }
+
+    /// When it is due next, if it ever is again.
+    pub(super) fn next(&self) -> Option<Instant> {
+        (self.due < NEVER).then_some(self.due)
+    }
+
     /// SYNs are held back after losses; ICMP keeps its rate.
     pub(super) fn backed_off(&self) -> bool {
         self.planned.stream.protocol != Protocol::Icmp && self.losses_in_a_row >= BACK_OFF_AFTER
@@ -108,7 +123,7 @@ impl StreamState {
     /// Lets the next due time pass, and all others before `until` that follow in steps of the interval. Returns
     /// how many.
     pub(super) fn pass(&mut self, until: Instant) -> u64 {
-        let count = if self.backed_off() { 1 } else { self.grid.count(self.due, until).max(1) };
+        let count = if self.backed_off() || self.once { 1 } else { self.grid.count(self.due, until).max(1) };
         self.last_due = self.grid.advance(self.due, count - 1);
         self.passed += count;
         self.due = self.next_due();
@@ -117,7 +132,9 @@ impl StreamState {
 
     /// The due time after the last one.
     fn next_due(&self) -> Instant {
-        if self.backed_off() {
+        if self.once {
+            NEVER
+        } else if self.backed_off() {
             self.grid.at_or_after(self.last_due + BACK_OFF_INTERVAL)
         } else {
             self.grid.advance(self.last_due, 1)
@@ -138,6 +155,11 @@ impl Streams {
         self.slots.iter().flatten()
     }
 
+    /// Those that are probed once.
+    pub(super) fn once(&self) -> impl Iterator<Item = StreamId> {
+        self.iter().filter(|state| state.once).map(|state| state.id)
+    }
+
     fn next_id(&mut self) -> StreamId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -148,7 +170,9 @@ impl Streams {
     }
 
     fn insert(&mut self, state: StreamState) {
-        self.by_stream.insert(state.planned.stream.clone(), state.id);
+        if !state.once {
+            self.by_stream.insert(state.planned.stream.clone(), state.id);
+        }
         if let Some(place) = self.slots.get_mut(state.id.slot()) {
             *place = Some(state);
         }
@@ -157,7 +181,9 @@ impl Streams {
     fn remove(&mut self, id: StreamId) -> Option<StreamState> {
         self.get(id)?;
         let state = self.slots.get_mut(id.slot())?.take()?;
-        self.by_stream.remove(&state.planned.stream);
+        if !state.once {
+            self.by_stream.remove(&state.planned.stream);
+        }
         self.free.push(id.slot() as u32);
         Some(state)
     }
@@ -174,7 +200,7 @@ impl Engine {
         let gone: Vec<StreamId> = self
             .streams
             .iter()
-            .filter(|state| wanted.get(&state.planned.stream) != Some(&&state.planned))
+            .filter(|state| !state.once && wanted.get(&state.planned.stream) != Some(&&state.planned))
             .map(|state| state.id)
             .collect();
         self.remove(now, gone);
@@ -185,20 +211,32 @@ impl Engine {
         }
         let asked = |node: &str| self.fetches.under_way(node).is_some();
         self.owners.sweep(asked);
-        let rate = self.streams.iter().map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
+        let scheduled = self.streams.iter().filter(|state| !state.once);
+        let rate = scheduled.map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
         self.pace.set_rate(rate, now);
     }
 
     fn add(&mut self, now: Instant, plan: &Planned) {
+        self.join(now, plan, false);
+    }
+
+    /// Adds a stream whose only probe is due now.
+    pub(super) fn add_once(&mut self, now: Instant, plan: &Planned) {
+        self.join(now, plan, true);
+    }
+
+    fn join(&mut self, now: Instant, plan: &Planned, once: bool) {
         let id = self.streams.next_id();
-        let target = &plan.stream.target;
-        let grid = Grid::new(&self.identity.source, plan);
-        let due = grid.at_or_after(now);
-        let owner = match target.kind {
-            Kind::Agent | Kind::Pod | Kind::Node => Some(self.owners.join(&target.destination)),
-            Kind::Name | Kind::Fixed | Kind::Control => None,
+        let grid = if once {
+            Grid::at(now.as_nanos(), plan.interval)
+        } else {
+            Grid::new(&self.identity.source, plan)
         };
-        let known = owner.and_then(|_| self.departed.recall(&plan.stream, now));
+        let due = if once { now } else { grid.at_or_after(now) };
+        let large = if once { None } else { self.join_large(now, id, plan) };
+        let target = &plan.stream.target;
+        let owner = self.owners.join(target);
+        let known = owner.filter(|_| !once).and_then(|_| self.departed.recall(&plan.stream, now));
         let Knowledge { answered, answers_owner, answering, listening, losses_in_a_row, last_due } =
             known.unwrap_or(Knowledge { last_due: due, ..Knowledge::default() });
         let mut state = StreamState {
@@ -224,7 +262,8 @@ impl Engine {
             answering,
             listening,
             inquiry: None,
-            large: self.join_large(now, id, plan),
+            large,
+            once,
         };
         if state.backed_off() {
             state.due = due.max(state.next_due());
@@ -235,7 +274,7 @@ impl Engine {
         self.join_newcomers(id, now);
     }
 
-    fn remove(&mut self, now: Instant, mut gone: Vec<StreamId>) {
+    pub(super) fn remove(&mut self, now: Instant, mut gone: Vec<StreamId>) {
         gone.sort_unstable();
         for probe in self.inflight.remove_streams(|stream| gone.binary_search(&stream).is_ok()) {
             self.discard(&probe);
@@ -258,7 +297,9 @@ impl Engine {
                 self.leave_large(&state);
                 if let Some(owner) = state.owner {
                     self.owners.leave(owner);
-                    self.departed.remember(&state, now);
+                    if !state.once {
+                        self.departed.remember(&state, now);
+                    }
                 }
             }
             self.events.push_back(Event::Removed(id));

@@ -132,7 +132,7 @@ impl Engine {
         };
         let number = state.passed;
         state.pass(due);
-        self.schedule.replace_first(Some(state.due));
+        self.schedule.replace_first(state.next());
         state.flow = state.flow.wrapping_add(1);
         let (to, flow) = (state.to, state.flow);
         let probe = Probe {
@@ -193,7 +193,7 @@ impl Engine {
             }
             let number = state.passed;
             state.pass(due);
-            self.schedule.replace_first(Some(state.due));
+            self.schedule.replace_first(state.next());
             let result = ProbeResult::Void(Void::Intercepted);
             self.finish(Outcome { stream: id, number, due, result, count: 1, sent: None });
             self.skip_stale();
@@ -222,7 +222,7 @@ impl Engine {
             }
             let number = state.passed;
             let count = state.pass(too_late);
-            self.schedule.replace_first(Some(state.due));
+            self.schedule.replace_first(state.next());
             let result = ProbeResult::Void(Void::Skipped);
             self.finish(Outcome { stream: id, number, due, result, count, sent: None });
         }

@@ -10,6 +10,8 @@ pub const MAX_NDOTS: u32 = 15;
 pub struct SearchList {
     domains: Vec<String>,
     ndots: u32,
+    /// Whether a name is also tried as it is.
+    as_written: bool,
 }
 
 impl Default for SearchList {
@@ -54,7 +56,13 @@ impl SearchList {
     /// A list in the order of trial. Dots at the ends of domains do not matter; an empty domain is the root.
     pub fn new(domains: impl IntoIterator<Item = impl AsRef<str>>, ndots: u32) -> Self {
         let domains = domains.into_iter().map(|each| each.as_ref().trim_matches('.').to_owned()).collect();
-        Self { domains, ndots: ndots.min(MAX_NDOTS) }
+        Self { domains, ndots: ndots.min(MAX_NDOTS), as_written: true }
+    }
+
+    /// The same list for names that nobody outside is to be asked for: none is tried as it is.
+    #[must_use]
+    pub fn domains_only(&self) -> Self {
+        Self { as_written: false, ..self.clone() }
     }
 
     /// The names to ask for in order, each once: with a final dot the name alone; with `ndots` dots the name, then
@@ -63,7 +71,7 @@ impl SearchList {
         let as_written =
             Candidate { name: format!("{}.", written.trim_end_matches('.')), form: Form::AsWritten };
         if written.ends_with('.') {
-            return vec![as_written];
+            return if self.as_written { vec![as_written] } else { Vec::new() };
         }
         let dots = written.bytes().filter(|byte| *byte == b'.').count();
         let searched = self.domains.iter().map(|domain| match domain.as_str() {
@@ -73,7 +81,8 @@ impl SearchList {
         let mut candidates: Vec<Candidate> = Vec::with_capacity(self.domains.len() + 1);
         let first = (dots >= self.ndots as usize).then(|| as_written.clone());
         for candidate in first.into_iter().chain(searched).chain([as_written.clone()]) {
-            if !candidates.contains(&candidate) {
+            let is_wanted = self.as_written || candidate.form == Form::Searched;
+            if is_wanted && !candidates.contains(&candidate) {
                 candidates.push(candidate);
             }
         }
@@ -151,6 +160,16 @@ mod tests {
                 assert_eq!(candidate.form == Form::Searched, searched);
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_nobody_outside_is_asked_for_is_tried_in_the_domains_alone() {
+        let list = SearchList::new(["a.test", ".", "b.test"], 1).domains_only();
+        for written in ["pod-x", "pod.x"] {
+            let names: Vec<_> = list.candidates(written).into_iter().map(|each| each.name).collect();
+            assert_eq!(names, [format!("{written}.a.test."), format!("{written}.b.test.")]);
+        }
+        assert_eq!(list.candidates("absolute."), []);
     }
 
     #[test]

@@ -21,6 +21,9 @@ use podsonar_core::wire::{Channel, payload::Payload, tcp};
 
 const TARGETS: u8 = 6;
 
+/// The destination of what is probed once.
+const ONCE: &str = "once";
+
 /// Lets the bytes act and panics if a probe that fell due has not exactly one result.
 pub(crate) fn run(bytes: &[u8]) {
     let mut chaos = Chaos::new();
@@ -97,6 +100,7 @@ impl Chaos {
             5 => self.offset += (i64::from(argument) - 128) * 1_000_000_000,
             6 => self.suspended += size * 10_000_000,
             7 => self.drops += 1,
+            8 if byte / 16 % 4 == 3 => self.probe_once(argument),
             8 => self.set_streams(argument, byte / 16),
             9 | 10 => self.stamp(argument, byte / 16),
             11..=13 => self.answer(argument, byte / 16),
@@ -308,6 +312,19 @@ impl Chaos {
         self.collect();
     }
 
+    /// Probes the address of a target, or of nobody else, once by each protocol.
+    fn probe_once(&mut self, argument: u8) {
+        let address: IpAddr = [10, 0, 0, argument % (TARGETS + 2)].into();
+        let target = Arc::new(Target::new(Kind::Name, ONCE.into(), address, Some(80)));
+        let planned = [Protocol::Icmp, Protocol::Tcp, Protocol::Connect].map(|protocol| Planned {
+            stream: Stream { target: Arc::clone(&target), protocol },
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_millis(800),
+        });
+        self.engine.probe_once(self.mono(), planned.get(..usize::from(argument) % 4).unwrap_or(&planned));
+        self.collect();
+    }
+
     fn collect(&mut self) {
         while let Some(event) = self.engine.poll_event() {
             match event {
@@ -354,6 +371,8 @@ impl Chaos {
         self.tick();
         self.collect();
         self.set_streams(0, 0);
+        self.engine.end(self.mono());
+        self.collect();
         assert_eq!((self.engine.in_flight(), self.engine.held()), (0, 0));
         self.end_fetches();
         let mut losses_before: HashMap<Stream, u32> = HashMap::new();
@@ -365,6 +384,10 @@ impl Chaos {
                 life.numbers.iter().copied().eq(0..life.due.len() as u64),
                 "{id}: numbers leave nothing out"
             );
+            if &*life.planned.stream.target.destination == ONCE {
+                assert_eq!(life.due.len(), 1, "{id}: it is due once");
+                continue;
+            }
             life.due.sort_by_key(|(due, _, _)| *due);
             // Back-off leaves SYNs out, for half a minute at most, but only after three losses.
             let tcp = life.planned.stream.protocol != Protocol::Icmp;

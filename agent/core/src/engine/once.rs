@@ -1,0 +1,219 @@
+//! Probes that fall due once: of an address that was learned this moment, and may never be probed again.
+//!
+//! Each is a stream of its own for as long as its one probe takes, so that it is judged as all others are and its
+//! answers, late ones too, are known for what they are. It goes through the same ceilings, and is skipped, as all
+//! others are, where these leave it too late.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Engine;
+use crate::outcome::Outcome;
+use crate::target::{Planned, StreamId};
+use crate::time::Instant;
+
+/// So long after its outcome a stream that was probed once goes: its answer may come late or twice until then.
+const LINGER: Duration = Duration::from_millis(2_500);
+
+/// Those that would go so soon go along: going through all that is in flight is done once for many.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+/// The streams that have had their one outcome, by when they go.
+#[derive(Debug, Default)]
+pub(super) struct Spent(VecDeque<(Instant, StreamId)>);
+
+impl Spent {
+    /// When the first goes.
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.0.front().map(|(at, _)| *at)
+    }
+}
+
+impl Engine {
+    /// Probes each of these once, in the next tick. The interval tells only how often somebody else probes the same
+    /// address: it is what the payload states, since its receiver waits for the next by that.
+    ///
+    /// Each becomes a stream with one outcome, and is removed some seconds after it. Equal ones may be under way
+    /// together; [`Engine::set_streams`] does not touch them.
+    pub fn probe_once(&mut self, now: Instant, planned: &[Planned]) {
+        for plan in planned {
+            self.add_once(now, plan);
+        }
+    }
+
+    /// Ends all probing: every stream is removed, those that are probed once too, and the probes in flight end as
+    /// `discarded`.
+    pub fn end(&mut self, now: Instant) {
+        self.set_streams(now, &[]);
+        let all = self.streams.once().collect();
+        self.remove(now, all);
+    }
+
+    /// An outcome is told: if it was its stream's only one, the stream goes soon.
+    pub(super) fn note_outcome(&mut self, outcome: &Outcome) {
+        if self.streams.get(outcome.stream).is_some_and(|state| state.is_once()) {
+            self.spent.0.push_back((self.clock.now().mono + LINGER, outcome.stream));
+        }
+    }
+
+    /// Removes what was probed once, a while ago.
+    pub(super) fn forget_spent(&mut self, now: Instant) {
+        if self.spent.first().is_none_or(|first| first > now) {
+            return;
+        }
+        let mut gone = Vec::new();
+        while let Some((_, stream)) = self.spent.0.pop_front_if(|(at, _)| *at <= now + TOGETHER) {
+            gone.extend(self.streams.get(stream).map(|state| state.id()));
+        }
+        self.remove(now, gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::{Event, Identity, Poll, Secret, Transmit, TransmitKind};
+    use crate::outcome::{ProbeResult, StampSource, Stray, Void};
+    use crate::target::{Kind, Protocol, Stream, Target};
+    use crate::time::{ClockReading, WallTime};
+    use crate::wire::Channel;
+    use crate::wire::answer::{Answer, Key};
+
+    #[test]
+    fn each_has_one_result_and_is_gone_a_while_later() {
+        let mut engine = engine(100);
+        engine.probe_once(
+            at(1_000),
+            &[plan(1, Protocol::Icmp), plan(1, Protocol::Tcp), plan(1, Protocol::Icmp)],
+        );
+        let mut told = Vec::new();
+        for millis in (1_010..8_000).step_by(10) {
+            for transmit in tick(&mut engine, millis) {
+                if let TransmitKind::Echo { payload, .. } = transmit.kind {
+                    let (key, sent) = (Key::Echo(payload.cookie), wall(millis));
+                    engine.handle_transmitted(key, sent, StampSource::Software);
+                    // Twice: the second is known for what it is.
+                    for after in [1, 2] {
+                        engine.handle_answer(transmit.to, Answer::Echo(payload), Some(wall(millis + after)));
+                    }
+                }
+            }
+            told.extend(std::iter::from_fn(|| engine.poll_event()).map(|event| (millis, event)));
+        }
+        let count = |wanted: fn(&Event) -> bool| told.iter().filter(|(_, event)| wanted(event)).count();
+        assert_eq!(count(|event| matches!(event, Event::Added(..))), 3);
+        assert_eq!(count(|event| matches!(event, Event::Removed(_))), 3);
+        let outcomes: Vec<_> = told
+            .iter()
+            .filter_map(|(millis, event)| match event {
+                Event::Outcome(outcome) => Some((*millis, outcome.number, outcome.result.label())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(outcomes, [(1_010, 0, "reply"), (1_010, 0, "reply"), (1_910, 0, "lost")]);
+        assert_eq!(count(|event| matches!(event, Event::Stray(_, Stray::Duplicate))), 2);
+        assert_eq!((engine.in_flight(), engine.next_wakeup(at(8_000))), (0, None));
+    }
+
+    #[test]
+    fn what_is_probed_else_does_not_change_it_and_the_end_discards_it() {
+        let mut engine = engine(100);
+        let often = Planned { interval: Duration::from_secs(1), ..plan(1, Protocol::Icmp) };
+        engine.set_streams(at(1_000), std::slice::from_ref(&often));
+        engine.probe_once(at(1_000), &[plan(1, Protocol::Icmp)]);
+        engine.set_streams(at(1_000), &[]);
+        assert_eq!(tick(&mut engine, 1_050).len(), 1, "it is sent all the same");
+        assert!(engine.probes_per_second() < 1e-9);
+        engine.probe_once(at(1_050), &[plan(1, Protocol::Icmp)]);
+        engine.end(at(1_050));
+        let discarded = |event: &Event| {
+            let discarded = ProbeResult::Void(Void::Discarded);
+            matches!(event, Event::Outcome(outcome) if outcome.result == discarded)
+        };
+        let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+        assert_eq!(events.iter().filter(|event| discarded(event)).count(), 2);
+        assert_eq!(events.iter().filter(|event| matches!(event, Event::Removed(_))).count(), 3);
+    }
+
+    #[test]
+    fn the_ceiling_holds_and_what_it_leaves_too_late_is_skipped() {
+        let mut engine = engine(1);
+        let many: Vec<_> = (0..200).map(|last| plan(last, Protocol::Icmp)).collect();
+        engine.probe_once(at(1_000), &many);
+        let mut sent = 0;
+        for millis in (1_010..6_000).step_by(10) {
+            sent += tick(&mut engine, millis).len();
+        }
+        let results = std::iter::from_fn(|| engine.poll_event());
+        let results: Vec<_> = results
+            .filter_map(
+                |event| if let Event::Outcome(outcome) = event { Some(outcome.result.label()) } else { None },
+            )
+            .collect();
+        assert_eq!((sent, results.len()), (1, 200));
+        assert_eq!(results.iter().filter(|result| **result == "skipped").count(), 199);
+    }
+
+    /// One tick in the driver's order; what was sent.
+    fn tick(engine: &mut Engine, millis: u64) -> Vec<Transmit> {
+        engine.handle_clock(reading(millis));
+        for channel in Channel::ALL {
+            engine.handle_drain(channel, true, 0);
+        }
+        engine.handle_deadlines(at(millis));
+        let mut sent = Vec::new();
+        loop {
+            match engine.poll_transmit(at(millis)) {
+                Poll::Transmit(transmit) => {
+                    engine.handle_sent(transmit.probe, (at(millis), at(millis)), Ok(()));
+                    sent.push(transmit);
+                }
+                Poll::Idle => return sent,
+                poll => panic!("{poll:?}"),
+            }
+        }
+    }
+
+    fn plan(last: u8, protocol: Protocol) -> Planned {
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+        let target = Arc::new(Target::new(Kind::Name, "pod".into(), address, Some(80)));
+        let (interval, timeout) = (Duration::from_secs(5), Duration::from_millis(800));
+        Planned { stream: Stream { target, protocol }, interval, timeout, presumed: false }
+    }
+
+    fn engine(max_pps: u32) -> Engine {
+        let identity = Identity {
+            source: "test".into(),
+            epoch: 1,
+            key: Secret([1; 16]),
+            icmp_id: 1,
+            source_ports_v4: vec![40_000],
+            source_ports_v6: vec![],
+            closed_port: 1,
+            size: 56,
+            large_interval: Some(Duration::from_secs(10)),
+            max_pps,
+        };
+        Engine::new(identity, reading(0))
+    }
+
+    fn reading(millis: u64) -> ClockReading {
+        ClockReading {
+            mono: at(millis),
+            wall: wall(millis),
+            suspended: Duration::ZERO,
+            uncertainty: Duration::ZERO,
+        }
+    }
+
+    fn wall(millis: u64) -> WallTime {
+        WallTime::from_nanos(i64::try_from(millis * 1_000_000).unwrap())
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+}
