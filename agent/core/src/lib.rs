@@ -7,6 +7,7 @@
 //! Start with [`engine`]: everything else serves it.
 
 pub mod config;
+pub mod direction;
 pub mod engine;
 pub mod health;
 pub mod mesh;
@@ -17,7 +18,6 @@ pub mod target;
 pub mod time;
 pub mod wire;
 
-mod direction;
 mod hash;
 mod inflight;
 mod inquiry;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::transmit::{delivery, payload};
+use super::transmit::{brings_back, delivery};
 use super::{Engine, Event};
 use crate::inflight::{Flight, Probe, ProbeId, Purpose, State};
 use crate::outcome::{LateHint, Outcome, ProbeResult, Rtt, StampSource, Stray, Unreachable, Void};
@@ -73,7 +73,7 @@ impl Engine {
             return self.handle_reject(Reject::Unmatched);
         };
         let right_contents = match answer {
-            Answer::Echo(returned) => returned == payload(epoch, probe),
+            Answer::Echo(returned) => brings_back(epoch, &returned, probe),
             Answer::Segment(_) => true,
         };
         if from != probe.to || !right_contents {
@@ -156,6 +156,7 @@ impl Engine {
             self.inflight.remember(id, drain_began);
         }
         self.inflight.forget_until(drain_began);
+        self.inbound.look(self.clock.now().mono, self.verdicts);
         let oldest = drain_began.back(Duration::from_mins(2));
         for drops in &mut self.drops {
             drops.forget_before(oldest);

@@ -127,6 +127,7 @@ impl Engine {
                 sequence: 0,
                 length: 0,
                 period_ms: 0,
+                told: None,
                 timeout: state.planned.timeout,
                 state: State::Sending,
             };
