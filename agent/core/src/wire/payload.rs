@@ -20,7 +20,8 @@ pub const LEN: usize = 56;
 /// Offset of the cookie, which ICMP errors must quote to count.
 const COOKIE: usize = 24;
 
-const MAGIC: [u8; 4] = *b"PSNR";
+/// How each payload begins, so that a filter can tell.
+pub const MAGIC: [u8; 4] = *b"PSNR";
 /// The layout that is written, and the only one that is used.
 pub(super) const VERSION: u8 = 1;
 
