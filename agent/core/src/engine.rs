@@ -8,13 +8,15 @@
 //! 1. [`Engine::handle_clock`] with a reading taken *after* the sockets were drained: a clock that was set while
 //!    packets waited must be seen before their stamps are believed;
 //! 2. [`Engine::handle_transmitted`], [`Engine::handle_answer`], [`Engine::handle_unreachable`] for what the
-//!    drain brought, and [`Engine::handle_drain`] once for each channel;
+//!    drain brought, and [`Engine::handle_drain`] once for each channel; then, where other agents' echo requests are
+//!    seen, [`Engine::handle_requests_drained`] and [`Engine::handle_request`];
 //! 3. [`Engine::handle_deadlines`];
 //! 4. [`Engine::poll_transmit`] until it is idle, with [`Engine::handle_sent`] for each probe;
 //! 5. [`Engine::poll_event`] until it is empty; then it sleeps until [`Engine::next_wakeup`].
 
 mod departed;
 mod fetches;
+mod inbound;
 mod judge;
 mod large;
 mod newcomers;
@@ -30,7 +32,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::direction::Sequences;
+use crate::direction::inbound::Inbound;
+use crate::direction::sequences::Sequences;
 use crate::hash::{Domain, Keyed};
 use crate::inflight::{Inflight, Probe};
 use crate::outcome::{Outcome, ProbeResult, Stray};
@@ -140,6 +143,7 @@ pub struct Engine {
     schedule: Schedule,
     pace: Pace,
     sequences: Sequences,
+    inbound: Inbound,
     inflight: Inflight,
     drops: [Drops; Channel::ALL.len()],
     /// Probes judged in a row, by channel, whose transmit stamp the kernel did not deliver.
@@ -176,6 +180,7 @@ impl Engine {
             schedule: Schedule::default(),
             pace: Pace::new(0.0, identity.max_pps, clock.mono),
             sequences: Sequences::default(),
+            inbound: Inbound::new(identity.epoch),
             inflight: Inflight::default(),
             drops: Default::default(),
             unstamped: [0; Channel::ALL.len()],
@@ -293,14 +298,15 @@ impl Engine {
         match outcome.result {
             ProbeResult::Lost | ProbeResult::Unreachable(_) => self.note_loss(outcome),
             ProbeResult::Reply(_) | ProbeResult::Reset(_) | ProbeResult::Listener | ProbeResult::Void(_) => {
-                self.tell(outcome);
+                self.settle(outcome);
             }
         }
     }
 
     /// Nothing can change this result any more.
-    fn tell(&mut self, outcome: Outcome) {
+    fn settle(&mut self, outcome: Outcome) {
         self.note_outcome(&outcome);
+        self.note_ways(&outcome);
         self.events.push_back(Event::Outcome(outcome));
     }
 

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::direction::DestinationId;
+use crate::direction::sequences::DestinationId;
 use crate::hash::NumberMap;
 use crate::outcome::{Sent, StampSource};
 use crate::target::StreamId;
@@ -77,6 +78,8 @@ pub(crate) struct Probe {
     pub(crate) period_ms: u32,
     /// Whether its stream wants to know that it was answered.
     pub(crate) watched: bool,
+    /// What an agent was told was heard of it, as a digest; others are told nothing, not even who asks.
+    pub(crate) told: Option<NonZeroU32>,
     pub(crate) timeout: Duration,
     pub(crate) state: State,
 }

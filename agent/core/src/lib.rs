@@ -7,6 +7,7 @@
 //! Start with [`engine`]: everything else serves it.
 
 pub mod config;
+pub mod direction;
 pub mod engine;
 pub mod exchange;
 pub mod health;
@@ -18,7 +19,6 @@ pub mod target;
 pub mod time;
 pub mod wire;
 
-mod direction;
 mod hash;
 mod inflight;
 mod inquiry;

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod icmp;
 pub mod ipv4;
 pub mod payload;
+pub mod request;
 pub mod tcp;
 
 use crate::target::{Family, Protocol};

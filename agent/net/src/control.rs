@@ -1,6 +1,7 @@
 //! Control messages of received packets (`cmsg(3)`), read without trusting a length in them.
 
 use std::mem::{offset_of, size_of};
+use std::net::Ipv6Addr;
 
 use podsonar_core::time::WallTime;
 
@@ -15,6 +16,8 @@ pub(crate) struct Control {
     pub(crate) stamp: Option<WallTime>,
     /// Why this packet is in the error queue (`IP_RECVERR`, `IPV6_RECVERR`).
     pub(crate) error: Option<ExtendedError>,
+    /// Where an IPv6 packet was sent (`IPV6_RECVPKTINFO`, RFC 3542 §6.1).
+    pub(crate) to: Option<Ipv6Addr>,
 }
 
 /// `struct sock_extended_err` (`ip(7)`): what we use of it.
@@ -40,6 +43,10 @@ impl Control {
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => control.stamp = stamp(data),
                 (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
                     control.error = extended_error(data);
+                }
+                (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+                    let address = field(data, offset_of!(libc::in6_pktinfo, ipi6_addr));
+                    control.to = address.map(|octets: [u8; 16]| Ipv6Addr::from(octets));
                 }
                 _ => {}
             }
@@ -85,16 +92,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stamp_and_error_are_read_in_any_order_and_others_passed_over() {
+    fn stamp_error_and_address_are_read_in_any_order_and_others_passed_over() {
         let stamp = message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &times(7, 9));
         let error = message(libc::SOL_IPV6, libc::IPV6_RECVERR, &error_bytes());
         let other = message(libc::SOL_SOCKET, libc::SCM_RIGHTS, &[1, 2, 3]);
         let expected = Control {
             stamp: Some(WallTime::from_nanos(7_000_000_009)),
             error: Some(ExtendedError { origin: 2, kind: 3, code: 13, info: 5 }),
+            to: Some(Ipv6Addr::LOCALHOST),
         };
-        assert_eq!(Control::parse(&[&other[..], &stamp, &error].concat()), expected);
-        assert_eq!(Control::parse(&[&error[..], &other, &stamp].concat()), expected);
+        let to = message(
+            libc::SOL_IPV6,
+            libc::IPV6_PKTINFO,
+            &[&Ipv6Addr::LOCALHOST.octets()[..], &[7, 0, 0, 0]].concat(),
+        );
+        assert_eq!(Control::parse(&[&other[..], &stamp, &error, &to].concat()), expected);
+        assert_eq!(Control::parse(&[&to[..], &error, &other, &stamp].concat()), expected);
     }
 
     #[test]

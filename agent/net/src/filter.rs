@@ -31,7 +31,25 @@ const REFUSE: u32 = 0;
 
 /// The filter of a channel: echo replies to `icmp_id`; SYN-ACK and RST segments to one of `ports`.
 pub(crate) fn answers(channel: Channel, icmp_id: u16, ports: &[u16]) -> Vec<SockFilter> {
-    program(channel, icmp_id, ports)
+    compile(&program(channel, icmp_id, ports))
+}
+
+/// The filter for the echo requests of podsonar's agents: their payload begins with `magic`.
+pub(crate) fn requests(family: Family, magic: [u8; 4]) -> Vec<SockFilter> {
+    compile(&requests_program(family, magic))
+}
+
+fn requests_program(family: Family, magic: [u8; 4]) -> Vec<Instruction> {
+    let request = match family {
+        Family::V4 => 8,
+        Family::V6 => 128,
+    };
+    let filter = Filter::new(family).load_byte(0).require_equal(request).load_byte(1).require_equal(0);
+    filter.load_word(8).require_equal(u32::from_be_bytes(magic)).accept()
+}
+
+fn compile(program: &[Instruction]) -> Vec<SockFilter> {
+    program
         .iter()
         .map(|step| SockFilter::new(step.code as u16, step.if_true, step.if_false, step.value))
         .collect()
@@ -70,6 +88,10 @@ impl Filter {
         self.load(libc::BPF_H, at)
     }
 
+    fn load_word(self, at: u32) -> Self {
+        self.load(libc::BPF_W, at)
+    }
+
     fn require_equal(self, value: u32) -> Self {
         self.require(libc::BPF_JEQ, value)
     }
@@ -86,6 +108,12 @@ impl Filter {
             self.step(libc::BPF_RET | libc::BPF_K, ACCEPT);
         }
         self.step(libc::BPF_RET | libc::BPF_K, REFUSE);
+        self.program
+    }
+
+    /// Ends the program: what has passed so far is accepted.
+    fn accept(mut self) -> Vec<Instruction> {
+        self.step(libc::BPF_RET | libc::BPF_K, ACCEPT);
         self.program
     }
 
@@ -157,6 +185,21 @@ mod tests {
     }
 
     #[test]
+    fn only_echo_requests_of_agents_pass_the_other_filter() {
+        for (family, request, reply) in [(Family::V4, 8, 0), (Family::V6, 128, 129)] {
+            let passes = |kind: u8, code: u8, magic: &[u8]| {
+                let message = [&[kind, code, 0, 0, 0x12, 0x34, 0, 1][..], magic].concat();
+                interpret(&requests_program(family, *b"PSNR"), &packet(family, &message))
+            };
+            assert!(passes(request, 0, b"PSNR and more"));
+            assert!(!passes(request, 0, b"PSN"), "a truncated one");
+            assert!(!passes(request, 0, b"ping, as others send it"));
+            assert!(!passes(request, 1, b"PSNR and more"));
+            assert!(!passes(reply, 0, b"PSNR and more"));
+        }
+    }
+
+    #[test]
     fn every_truncation_is_refused() {
         for family in Family::ALL {
             let mut segment = [0; 14];
@@ -180,12 +223,16 @@ mod tests {
 
     /// Runs the channel's program on a transport message, with a plain IP header where the socket has one.
     fn run(protocol: Transport, family: Family, message: &[u8]) -> bool {
+        interpret(&program(Channel { protocol, family }, ID, &PORTS), &packet(family, message))
+    }
+
+    fn packet(family: Family, message: &[u8]) -> Vec<u8> {
         let mut packet = match family {
             Family::V4 => [&[0x45][..], &[0; 19]].concat(),
             Family::V6 => Vec::new(),
         };
         packet.extend(message);
-        interpret(&program(Channel { protocol, family }, ID, &PORTS), &packet)
+        packet
     }
 
     /// The few instructions in use, as the kernel's documentation defines them.
@@ -205,6 +252,7 @@ mod tests {
                     let at = base + step.value;
                     let loaded = match step.code & 0x18 {
                         libc::BPF_B => byte(at),
+                        libc::BPF_W => (at..at + 4).try_fold(0, |word, at| Some(word << 8 | byte(at)?)),
                         _ => byte(at).zip(byte(at + 1)).map(|(high, low)| high << 8 | low),
                     };
                     match loaded {

@@ -58,6 +58,18 @@ pub trait Sockets {
     /// includes packets to this host with a wrong checksum, which the kernel refuses before the filter.
     fn drops(&mut self, channel: Channel) -> u64;
 
+    /// Hands over the echo requests of other agents that came since the last call: copies of what the kernel answers,
+    /// damaged IPv4 ones included. None come where nothing listens to them.
+    fn receive_requests(&mut self, _family: Family, _each: &mut dyn FnMut(EchoRequest<'_>)) -> Drained {
+        Drained::Completely
+    }
+
+    /// How many of them were dropped, as [`drops`](Self::drops) counts; to be called after each
+    /// [`receive_requests`](Self::receive_requests).
+    fn request_drops(&mut self, _family: Family) -> u64 {
+        0
+    }
+
     /// Asks for transmit stamps from before the queueing discipline too, from the next packet on and for good.
     ///
     /// Each stamp is one more entry in the error queue, so at first only the driver's own stamp is asked for, which
@@ -191,6 +203,21 @@ pub enum Received<'a> {
         /// (RFC 1191 §4) and ICMPv6 "packet too big" (RFC 4443 §3.2).
         mtu: Option<u32>,
     },
+}
+
+/// An echo request that somebody sent to this host, as the kernel delivers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EchoRequest<'a> {
+    /// The sender.
+    pub from: IpAddr,
+    /// Which of our addresses it was sent to; over IPv4 its header says so.
+    pub to: Option<IpAddr>,
+    /// Where it begins.
+    pub framing: Framing,
+    /// The bytes, cut at the largest packet we expect.
+    pub bytes: &'a [u8],
+    /// The kernel's receive stamp.
+    pub stamp: Option<WallTime>,
 }
 
 /// How a drain ended.

@@ -2,6 +2,7 @@
 
 mod drops;
 mod options;
+mod requests;
 
 use std::io;
 use std::net::IpAddr;
@@ -21,6 +22,8 @@ use crate::settings::{OpenError, Settings};
 use crate::{Batch, Drained, Received, filter, sys};
 
 use drops::DropCounter;
+
+pub(crate) use requests::RequestSocket;
 
 /// One drain makes at most this many system calls for each queue: 16,384 small packets, which are 0.8 s of replies
 /// to 20,000 probes a second and take some 10 ms.
@@ -164,13 +167,13 @@ impl ProbeSocket {
         }
         let (mut packets, mut bytes) = (0, 0);
         let framing = self.framing;
-        let data = self.drain(inbox, Queue::Data, &mut |arrival| {
+        let data = drain(&self.socket, inbox, Queue::Data, &mut |arrival| {
             (packets, bytes) = (packets + 1, bytes + arrival.length);
             if let Some(from) = arrival.address {
                 each(Received::Packet { from, framing, bytes: arrival.bytes, stamp: arrival.control.stamp });
             }
         });
-        let errors = self.drain(inbox, Queue::Errors, &mut |arrival| {
+        let errors = drain(&self.socket, inbox, Queue::Errors, &mut |arrival| {
             (packets, bytes) = (packets + 1, bytes + arrival.length);
             if let Some(received) = queued_error(arrival) {
                 each(received);
@@ -187,24 +190,25 @@ impl ProbeSocket {
         }
         self.drops.total()
     }
+}
 
-    fn drain(&self, inbox: &mut Inbox, queue: Queue, each: &mut dyn FnMut(Arrival<'_>)) -> Drained {
-        for _ in 0..MAX_CALLS {
-            match inbox.fill(&self.socket, queue) {
-                Ok(count) => {
-                    inbox.arrivals().for_each(&mut *each);
-                    // A pending errno also ends a call early, but only calls for data look at it.
-                    if queue == Queue::Errors && count < inbox.capacity() {
-                        return Drained::Completely;
-                    }
+/// Takes out what waits in a queue, up to a bound.
+fn drain(socket: &Socket, inbox: &mut Inbox, queue: Queue, each: &mut dyn FnMut(Arrival<'_>)) -> Drained {
+    for _ in 0..MAX_CALLS {
+        match inbox.fill(socket, queue) {
+            Ok(count) => {
+                inbox.arrivals().for_each(&mut *each);
+                // A pending errno also ends a call early, but only calls for data look at it.
+                if queue == Queue::Errors && count < inbox.capacity() {
+                    return Drained::Completely;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Completely,
-                // An errno that a foreign ICMP error left on the socket. Reading it took it off: go on.
-                Err(_) => {}
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Completely,
+            // An errno that a foreign ICMP error left on the socket. Reading it took it off: go on.
+            Err(_) => {}
         }
-        Drained::Partly
     }
+    Drained::Partly
 }
 
 /// What an entry of the error queue means to us.
@@ -270,7 +274,7 @@ mod tests {
         ];
         for (origin, info, expected) in cases {
             let error = Some(ExtendedError { origin, kind: 3, code: 13, info });
-            let control = Control { stamp, error };
+            let control = Control { stamp, error, to: None };
             let arrival = Arrival { bytes: b"x", address: Some(to), control, length: 1, truncated: false };
             assert_eq!(queued_error(arrival), expected, "origin {origin}");
         }
@@ -282,7 +286,7 @@ mod tests {
             Some(ExtendedError { origin: ORIGIN_TIMESTAMPING, kind: 0, code: 0, info: TAKEN_BY_DRIVER });
         let stamp = Some(WallTime::from_nanos(7));
         for (stamp, truncated) in [(stamp, true), (None, false)] {
-            let control = Control { stamp, error };
+            let control = Control { stamp, error, to: None };
             assert_eq!(
                 queued_error(Arrival { bytes: b"x", address: None, control, length: 1, truncated }),
                 None

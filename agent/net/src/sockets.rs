@@ -11,8 +11,8 @@ use crate::inbox::Inbox;
 use crate::outbox::Outbox;
 use crate::ports::ReservedPorts;
 use crate::settings::{Mode, OpenError, Settings};
-use crate::socket::{Kind, ProbeSocket};
-use crate::{Batch, Drained, Received, Sockets, mtu, routes};
+use crate::socket::{Kind, ProbeSocket, RequestSocket};
+use crate::{Batch, Drained, EchoRequest, Received, Sockets, mtu, routes};
 
 /// The longest IPv4 header.
 const IP_HEADER: usize = 60;
@@ -36,6 +36,7 @@ pub struct ProbeSockets {
     modes: [Option<Mode>; Channel::ALL.len()],
     icmp_id: u16,
     ports: [ReservedPorts; Family::ALL.len()],
+    requests: [Option<RequestSocket>; Family::ALL.len()],
     outbox: Outbox,
     inbox: Inbox,
 }
@@ -51,6 +52,7 @@ impl ProbeSockets {
             modes: Default::default(),
             icmp_id: settings.icmp_id.max(1),
             ports: Default::default(),
+            requests: Default::default(),
             outbox: Outbox::default(),
             inbox: Inbox::new(headers + small, headers + settings.largest_message.max(small)),
         };
@@ -61,6 +63,19 @@ impl ProbeSockets {
             }
         }
         opened
+    }
+
+    /// Sees other agents' echo requests too from now on, by this IP version, with a receive buffer of so many bytes. It
+    /// costs every echo of the network namespace half a microsecond, so only who has peers asks for it.
+    ///
+    /// # Errors
+    /// There is no raw socket, or it lacks something that cannot be done without; then none are seen.
+    pub fn listen(&mut self, family: Family, receive_buffer: usize) -> Result<(), OpenError> {
+        let socket = RequestSocket::open(family, receive_buffer)?;
+        if let Some(place) = self.requests.get_mut(family as usize) {
+            *place = Some(socket);
+        }
+        Ok(())
     }
 
     /// What a channel got; `None` if it was not asked for.
@@ -222,6 +237,17 @@ impl Sockets for ProbeSockets {
 
     fn drops(&mut self, channel: Channel) -> u64 {
         self.socket_mut(channel).map_or(0, ProbeSocket::drops)
+    }
+
+    fn receive_requests(&mut self, family: Family, each: &mut dyn FnMut(EchoRequest<'_>)) -> Drained {
+        let Self { requests, inbox, .. } = self;
+        let socket = requests.get_mut(family as usize).and_then(Option::as_mut);
+        socket.map_or(Drained::Completely, |socket| socket.receive(inbox, each))
+    }
+
+    fn request_drops(&mut self, family: Family) -> u64 {
+        let socket = self.requests.get_mut(family as usize).and_then(Option::as_mut);
+        socket.map_or(0, RequestSocket::drops)
     }
 
     fn request_sched_stamps(&mut self, channel: Channel) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::transmit::{delivery, payload};
+use super::transmit::{brings_back, delivery};
 use super::{Engine, Event};
 use crate::inflight::{Flight, Probe, ProbeId, Purpose, State};
 use crate::outcome::{LateHint, Outcome, ProbeResult, Rtt, StampSource, Stray, Unreachable, Void};
@@ -73,7 +73,7 @@ impl Engine {
             return self.handle_reject(Reject::Unmatched);
         };
         let right_contents = match answer {
-            Answer::Echo(returned) => returned == payload(epoch, probe),
+            Answer::Echo(returned) => brings_back(epoch, &returned, probe),
             Answer::Segment(_) => true,
         };
         if from != probe.to || !right_contents {
@@ -161,6 +161,7 @@ impl Engine {
         }
         self.inflight.forget_until(drain_began);
         self.forget_spent(drain_began);
+        self.inbound.look(self.clock.now().mono, self.verdicts);
         let oldest = drain_began.back(Duration::from_mins(2));
         for drops in &mut self.drops {
             drops.forget_before(oldest);
@@ -301,7 +302,7 @@ impl Engine {
             Purpose::Due => {
                 self.count_syn(probe, ProbeResult::Lost);
                 self.note_small(probe, ProbeResult::Lost);
-                self.tell(Self::outcome(probe, ProbeResult::Lost, flight, None));
+                self.settle(Self::outcome(probe, ProbeResult::Lost, flight, None));
             }
             Purpose::Boost(_) | Purpose::Large => {
                 self.conclude(probe, ProbeResult::Void(Void::Unknown), Some((flight, None)));

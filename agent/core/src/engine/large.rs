@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::streams::StreamState;
 use super::transmit::Poll;
 use super::{Engine, Event};
-use crate::direction::DestinationId;
+use crate::direction::sequences::DestinationId;
 use crate::hash::stable;
 use crate::inflight::{Probe, Purpose, State};
 use crate::mtu::{Large as End, PathMtu};
@@ -67,7 +67,7 @@ impl Engine {
         let due = now + Duration::from_nanos(phase);
         self.large.streams += 1;
         self.large.heap.push(Reverse((due, id)));
-        let destination = self.sequences.join(target.address, SizeClass::Large);
+        let destination = self.sequences.join(target.address, SizeClass::Large, target.kind == Kind::Agent);
         Some(Box::new(Large { destination, due, looked_up: None, mtu: None }))
     }
 
@@ -143,6 +143,7 @@ impl Engine {
                 length: (size - headers(to)) as u16,
                 period_ms: Payload::period_ms(interval),
                 watched,
+                told: None,
                 timeout,
                 state: State::Sending,
             };

@@ -38,7 +38,7 @@ impl Engine {
     pub(super) fn note_loss(&mut self, outcome: Outcome) {
         let now = self.clock.now().mono;
         let Some(state) = self.streams.get(outcome.stream) else {
-            return self.tell(outcome);
+            return self.settle(outcome);
         };
         let (owner, urgent) = (state.owner, !state.confirmed);
         if state.fresh.is_some_and(|since| now >= since + FIRST_REPLY) {
@@ -47,11 +47,11 @@ impl Engine {
         }
         if !self.counts(&outcome, now) {
             let result = ProbeResult::Void(Void::Unknown);
-            return self.tell(Outcome { result, ..outcome });
+            return self.settle(Outcome { result, ..outcome });
         }
         match owner {
             Some(owner) => self.hold(owner, urgent, outcome),
-            None => self.tell(outcome),
+            None => self.settle(outcome),
         }
     }
 

@@ -486,7 +486,7 @@ impl Engine {
         {
             state.confirmed |= state.heard.is_none_or(|heard| heard < outcome.due);
         }
-        self.tell(Outcome { result, ..outcome });
+        self.settle(Outcome { result, ..outcome });
     }
 }
 

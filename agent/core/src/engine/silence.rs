@@ -131,6 +131,7 @@ impl Engine {
                 length: 0,
                 period_ms: 0,
                 watched: state.is_watched(),
+                told: None,
                 timeout: state.planned.timeout,
                 state: State::Sending,
             };

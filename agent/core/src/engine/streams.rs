@@ -9,12 +9,12 @@ use super::large::Large;
 use super::newcomers::Baseline;
 use super::owners::OwnerId;
 use super::{Engine, Event};
-use crate::direction::DestinationId;
+use crate::direction::sequences::DestinationId;
 use crate::inflight::{Probe, Purpose, State};
 use crate::inquiry::Inquiry;
 use crate::outcome::{Outcome, ProbeResult, Void};
 use crate::schedule::Grid;
-use crate::target::{Planned, Protocol, Stream, StreamId};
+use crate::target::{Kind, Planned, Protocol, Stream, StreamId};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::SizeClass;
@@ -244,7 +244,7 @@ impl Engine {
             planned: plan.clone(),
             to: target.address,
             port: target.port.unwrap_or(0),
-            destination: self.sequences.join(target.address, SizeClass::Normal),
+            destination: self.sequences.join(target.address, SizeClass::Normal, target.kind == Kind::Agent),
             grid,
             due,
             last_due,

@@ -1,6 +1,7 @@
 //! What goes out: the due probes of a tick, each with all that its packet needs.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{Engine, FetchId, QuestionId};
@@ -148,6 +149,7 @@ impl Engine {
             length: self.identity.size,
             period_ms: Payload::period_ms(state.planned.interval),
             watched: state.is_watched(),
+            told: None,
             timeout: state.planned.timeout,
             state: State::Sending,
         };
@@ -230,6 +232,8 @@ impl Engine {
 
     /// Gives a probe its cookie, remembers it, and makes its packet. `ports` are source and destination of a SYN.
     pub(super) fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, ports: (u16, u16)) -> Poll {
+        let heard = if protocol == Protocol::Icmp { self.tell(&probe) } else { None };
+        probe.told = heard.map(digest);
         let id = loop {
             self.drawn += 1;
             probe.cookie = self.keyed.number(Domain::Cookie, self.drawn);
@@ -248,7 +252,7 @@ impl Engine {
         };
         let (transport, kind, flow) = match probe.key {
             Key::Echo(_) => {
-                let payload = payload(self.identity.epoch, &probe);
+                let payload = payload(self.identity.epoch, heard, &probe);
                 let id = self.identity.icmp_id;
                 (Transport::Icmp, TransmitKind::Echo { id, payload }, id)
             }
@@ -267,21 +271,43 @@ impl Engine {
         let ports = self.identity.source_ports(family);
         flow.checked_rem(ports.len()).and_then(|turn| ports.get(turn)).copied().unwrap_or(0)
     }
+
+    /// What an agent is told beside the probe: what was heard of it. Others are told nothing.
+    fn tell(&self, probe: &Probe) -> Option<Heard> {
+        let now = self.clock.now().mono;
+        let agent = self.sequences.is_agent(probe.destination);
+        agent.then(|| self.inbound.heard(probe.to, size_class(probe), now))
+    }
 }
 
-/// What an echo probe carries: the answer must bring it back byte by byte.
-pub(super) fn payload(epoch: u64, probe: &Probe) -> Payload {
-    let class = match probe.purpose {
-        Purpose::Due | Purpose::Boost(_) => SizeClass::Normal,
-        Purpose::Large => SizeClass::Large,
-    };
+/// What an echo probe carries. An agent is also told who sends it.
+fn payload(epoch: u64, heard: Option<Heard>, probe: &Probe) -> Payload {
     Payload {
         length: probe.length,
-        class,
-        epoch,
+        class: size_class(probe),
+        epoch: heard.map_or(0, |_| epoch),
         sequence: probe.sequence,
         cookie: probe.cookie,
         period_ms: probe.period_ms,
-        heard: Heard::default(),
+        heard: heard.unwrap_or_default(),
+    }
+}
+
+/// Whether an answer brings back what its probe carried, byte by byte.
+pub(super) fn brings_back(epoch: u64, returned: &Payload, probe: &Probe) -> bool {
+    let told = probe.told.map(|_| returned.heard);
+    told.map(digest) == probe.told && *returned == payload(epoch, told, probe)
+}
+
+/// Probes remember what they told only as this, so that few bytes are kept for each.
+fn digest(heard: Heard) -> NonZeroU32 {
+    let mixed = (heard.highest ^ heard.count.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    NonZeroU32::MIN | (mixed >> 32) as u32
+}
+
+fn size_class(probe: &Probe) -> SizeClass {
+    match probe.purpose {
+        Purpose::Due | Purpose::Boost(_) => SizeClass::Normal,
+        Purpose::Large => SizeClass::Large,
     }
 }

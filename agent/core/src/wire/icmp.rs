@@ -71,6 +71,25 @@ pub fn decode_reply(family: Family, id: u16, message: &[u8]) -> Result<Payload, 
     if (kind, code) != (echo_reply(family), 0) || u16::from_be_bytes([id_high, id_low]) != id {
         return Err(Reject::Unrelated);
     }
+    checked_payload(family, sequence, message)
+}
+
+/// Reads an echo request with a payload of podsonar's, whoever sent it.
+///
+/// The IPv4 checksum is checked here, as in [`decode_reply`].
+///
+/// # Errors
+/// The [`Reject`] that says what is wrong with it.
+pub fn decode_request(family: Family, message: &[u8]) -> Result<Payload, Reject> {
+    let [kind, code, _, _, _, _, sequence @ ..]: [u8; HEADER] = field(message, 0)?;
+    if (kind, code) != (echo_request(family), 0) {
+        return Err(Reject::Unrelated);
+    }
+    checked_payload(family, sequence, message)
+}
+
+/// The payload of an echo message whose header has been read.
+fn checked_payload(family: Family, sequence: [u8; 2], message: &[u8]) -> Result<Payload, Reject> {
     if family == Family::V4 && checksum(message, usize::MAX) != 0 {
         return Err(Reject::Checksum);
     }

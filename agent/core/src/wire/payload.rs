@@ -20,8 +20,10 @@ pub const LEN: usize = 56;
 /// Offset of the cookie, which ICMP errors must quote to count.
 const COOKIE: usize = 24;
 
-const MAGIC: [u8; 4] = *b"PSNR";
-const VERSION: u8 = 1;
+/// How each payload begins, so that a filter can tell.
+pub const MAGIC: [u8; 4] = *b"PSNR";
+/// The layout that is written, and the only one that is used.
+pub(super) const VERSION: u8 = 1;
 
 /// What an echo probe carries, and an echo reply must bring back unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,8 @@ pub struct Payload {
     pub length: u16,
     /// Normal or large; sequences are counted for each class.
     pub class: SizeClass,
-    /// Which run of which agent sent it: 64 random bits, new at each start.
+    /// Which run of which agent sent it: 64 random bits, new at each start; 0 in probes to others than agents, since who
+    /// knows it can pass for us.
     pub epoch: u64,
     /// Position among all probes of this epoch to this address in this size class, from 1, without gaps.
     pub sequence: u64,
@@ -45,9 +48,11 @@ pub struct Payload {
 /// What an agent received from the peer it writes to; zeros when it heard nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Heard {
-    /// The highest sequence received.
+    /// The highest sequence up to which the receiver awaits nothing any more: the highest received, unless one before
+    /// it was overtaken a moment ago.
     pub highest: u64,
-    /// How many were received.
+    /// How many of the sequences up to there were received, or were dropped by the receiver's own host. Counting may
+    /// begin anywhere, so only the difference of two reports says something.
     pub count: u64,
 }
 
@@ -121,6 +126,14 @@ impl Payload {
     /// The interval as the payload states it: milliseconds, saturating.
     pub fn period_ms(interval: Duration) -> u32 {
         u32::try_from(interval.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The version of a payload of podsonar's, whichever it is.
+pub(super) fn version(bytes: &[u8]) -> Option<u8> {
+    match bytes {
+        [m0, m1, m2, m3, version, ..] if [*m0, *m1, *m2, *m3] == MAGIC => Some(*version),
+        _ => None,
     }
 }
 

@@ -320,6 +320,7 @@ impl Chaos {
             stream: Stream { target: Arc::clone(&target), protocol },
             interval: Duration::from_secs(5),
             timeout: Duration::from_millis(800),
+            presumed: false,
         });
         self.engine.probe_once(self.mono(), planned.get(..usize::from(argument) % 4).unwrap_or(&planned));
         self.collect();

@@ -22,7 +22,10 @@ const SEND_BUFFER: usize = 4 << 20;
 pub(super) const STAMPS: u32 =
     libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SOFTWARE;
 
-/// The same, and the stamp before the queueing discipline.
+/// Stamps of received packets alone.
+pub(super) const RECEIVE_STAMPS: u32 = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE;
+
+/// All of them, and the stamp before the queueing discipline.
 pub(super) const STAMPS_AND_SCHED: u32 = STAMPS | libc::SOF_TIMESTAMPING_TX_SCHED;
 
 /// Opens the channel's socket.
@@ -36,7 +39,7 @@ pub(super) fn open(channel: Channel, kind: &Kind<'_>, settings: &Settings) -> Re
                 .attach_filter(&filter::answers(channel, icmp_id, ports))
                 .map_err(failed("packet filter"))?;
             discard_waiting(&socket).map_err(failed("first drain"))?;
-            refuse_other_messages(&socket, channel)?;
+            refuse_other_messages(&socket, channel, ECHO_REPLY)?;
         }
         Kind::Datagram { icmp_id, shared } => bind_identifier(&socket, channel, icmp_id, shared)?,
     }
@@ -44,6 +47,27 @@ pub(super) fn open(channel: Channel, kind: &Kind<'_>, settings: &Settings) -> Re
     set_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, settings.receive_buffer)
         .map_err(failed("receive buffer"))?;
     set_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER).map_err(failed("send buffer"))?;
+    Ok(socket)
+}
+
+/// Opens a socket that receives other agents' echo requests, whose payload begins with `magic`, and sends nothing.
+pub(super) fn open_requests(
+    family: Family,
+    magic: [u8; 4],
+    receive_buffer: usize,
+) -> Result<Socket, OpenError> {
+    let channel = Channel { protocol: Transport::Icmp, family };
+    let failed = |what| move |source| OpenError::Option { channel, what, source };
+    let socket = create(channel, &Kind::Raw { icmp_id: 0, ports: &[] })?;
+    socket.attach_filter(&filter::requests(family, magic)).map_err(failed("packet filter"))?;
+    discard_waiting(&socket).map_err(failed("first drain"))?;
+    refuse_other_messages(&socket, channel, ECHO_REQUEST)?;
+    if family == Family::V6 {
+        sys::set_option(socket.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, &[1])
+            .map_err(failed("IPV6_RECVPKTINFO"))?;
+    }
+    set_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, receive_buffer)
+        .map_err(failed("receive buffer"))?;
     Ok(socket)
 }
 
@@ -136,14 +160,18 @@ fn set_family_options(socket: &Socket, channel: Channel) -> Result<(), OpenError
     }
 }
 
+/// Types of ICMP and ICMPv6 messages.
+type Types = (u32, usize);
+
+const ECHO_REPLY: Types = (0, 129);
+const ECHO_REQUEST: Types = (8, 128);
+
 /// The ICMP filters refuse before the kernel copies a packet for a raw socket. TCP has none; over IPv6 the kernel is
 /// told where its checksum belongs.
-fn refuse_other_messages(socket: &Socket, channel: Channel) -> Result<(), OpenError> {
+fn refuse_other_messages(socket: &Socket, channel: Channel, wanted: Types) -> Result<(), OpenError> {
     const SOL_RAW: i32 = 255;
     const ICMP_FILTER: i32 = 1;
     const ICMPV6_FILTER: i32 = 1;
-    const ECHO_REPLY_V4: u32 = 0;
-    const ECHO_REPLY_V6: usize = 129;
     // Offset of the checksum in a TCP header (RFC 9293 §3.1).
     const TCP_CHECKSUM: u32 = 16;
 
@@ -155,11 +183,11 @@ fn refuse_other_messages(socket: &Socket, channel: Channel) -> Result<(), OpenEr
         })
     };
     match (channel.protocol, channel.family) {
-        (Transport::Icmp, Family::V4) => set("ICMP_FILTER", SOL_RAW, ICMP_FILTER, &[!(1 << ECHO_REPLY_V4)]),
+        (Transport::Icmp, Family::V4) => set("ICMP_FILTER", SOL_RAW, ICMP_FILTER, &[!(1 << wanted.0)]),
         (Transport::Icmp, Family::V6) => {
             let mut refused = [u32::MAX; 8];
-            if let Some(word) = refused.get_mut(ECHO_REPLY_V6 / 32) {
-                *word &= !(1 << (ECHO_REPLY_V6 % 32));
+            if let Some(word) = refused.get_mut(wanted.1 / 32) {
+                *word &= !(1 << (wanted.1 % 32));
             }
             set("ICMP6_FILTER", libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &refused)
         }

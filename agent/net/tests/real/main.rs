@@ -12,5 +12,6 @@ mod mtu;
 mod open;
 mod ports;
 mod probes;
+mod requests;
 mod stamps;
 mod traffic;
