@@ -25,6 +25,8 @@ mod owners;
 mod questions;
 mod silence;
 mod streams;
+#[cfg(test)]
+mod testing;
 mod transmit;
 
 use std::collections::VecDeque;

@@ -109,10 +109,15 @@ impl Fetches {
         due.into_iter().chain(ended).min()
     }
 
-    /// Whether a node is asked for its list at all, and since when a fetch from it has been under way.
-    pub(super) fn under_way(&self, node: &str) -> Option<Option<Instant>> {
+    /// Whether a node is asked for its list at all.
+    pub(super) fn asks(&self, node: &str) -> bool {
+        self.by_node.contains_key(node)
+    }
+
+    /// When the fetch from a node began that is under way.
+    pub(super) fn under_way(&self, node: &str) -> Option<Instant> {
         let state = self.all.get(self.by_node.get(node)?)?;
-        Some(state.begun.filter(|_| state.awaited.is_some()))
+        state.begun.filter(|_| state.awaited.is_some())
     }
 
     /// When a fetch from a node was last begun.
@@ -161,13 +166,12 @@ impl Engine {
                 .by_node
                 .get(&plan.node)
                 .filter(|id| all.get(id).is_some_and(|state| state.planned == *plan));
-            let (id, state) = match known.and_then(|id| all.remove_entry(id)) {
-                Some(known) => known,
-                None => {
-                    added += 1;
-                    self.owner_replaced(&plan.node);
-                    (FetchId(added), State::new(plan.clone(), &self.identity.source, now))
-                }
+            let (id, state) = if let Some(known) = known.and_then(|id| all.remove_entry(id)) {
+                known
+            } else {
+                added += 1;
+                self.owner_replaced(&plan.node);
+                (FetchId(added), State::new(plan.clone(), &self.identity.source, now))
             };
             by_node.insert(Arc::clone(&plan.node), id);
             stays.insert(id, state);
@@ -228,5 +232,112 @@ impl Engine {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{at, engine, events, planned_fetch, view};
+
+    #[test]
+    fn each_peer_is_asked_each_interval_at_a_time_of_its_own() {
+        let mut engine = engine();
+        let nodes: Vec<String> = (0..30).map(|number| format!("node-{number}")).collect();
+        let planned: Vec<_> = nodes.iter().map(|node| planned_fetch(node)).collect();
+        engine.set_fetches(at(0), &planned);
+        let mut asked: BTreeMap<Arc<str>, Vec<u64>> = BTreeMap::new();
+        for tick in (0..30_000).step_by(10) {
+            while let Some(Poll::Fetch(id)) = engine.poll_fetch(at(tick)) {
+                let node = Arc::clone(&engine.fetch(id).unwrap().node);
+                asked.entry(node).or_default().push(tick);
+                engine.handle_fetched(id, at(tick), usable(tick));
+            }
+        }
+        assert!(asked.len() == 30 && asked.values().all(|ticks| ticks.len() == 10));
+        assert!(asked.values().all(|ticks| ticks.windows(2).all(|pair| pair[1] - pair[0] == 3_000)));
+        let first: BTreeSet<u64> = asked.values().map(|ticks| ticks[0]).collect();
+        assert!(first.len() > 25, "{first:?}");
+        assert_eq!(events(&mut engine).len(), 300);
+    }
+
+    #[test]
+    fn an_early_fetch_comes_at_once_and_no_more_than_once_a_second() {
+        let mut engine = engine();
+        engine.set_fetches(at(0), &[planned_fetch("a")]);
+        let mut asked = Vec::new();
+        for tick in (0..9_000).step_by(10) {
+            if tick >= 4_000 {
+                engine.fetches.hasten("a", at(tick));
+            }
+            while let Some(Poll::Fetch(id)) = engine.poll_fetch(at(tick)) {
+                asked.push(tick);
+                engine.handle_fetched(id, at(tick), usable(tick));
+            }
+        }
+        assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1_000), "{asked:?}");
+        assert!(asked.len() >= 6, "{asked:?}");
+        assert_eq!(events(&mut engine).len(), asked.len());
+    }
+
+    #[test]
+    fn one_that_is_under_way_is_not_asked_for_again() {
+        let mut engine = engine();
+        engine.set_fetches(at(0), &[planned_fetch("a")]);
+        let first = (0..3_000).find(|tick| engine.poll_fetch(at(*tick)).is_some()).unwrap();
+        engine.fetches.hasten("a", at(first + 1_500));
+        assert!((first..first + 3_000).all(|tick| engine.poll_fetch(at(tick)).is_none()));
+        assert_eq!(engine.fetches.under_way("a"), Some(at(first)));
+        // It falls due again, and is left out.
+        assert_eq!(engine.poll_fetch(at(first + 3_000)), None);
+        assert_eq!(ends(&mut engine), [FetchResult::NotSent]);
+    }
+
+    #[test]
+    fn what_is_never_reported_and_what_a_stall_left_out_was_not_sent() {
+        let mut engine = engine();
+        engine.set_fetches(at(0), &[planned_fetch("a")]);
+        let first = (0..3_000).find(|tick| engine.poll_fetch(at(*tick)).is_some()).unwrap();
+        assert!(engine.poll_fetch(at(first + 9_100)).is_some());
+        assert_eq!(ends(&mut engine), [FetchResult::NotSent; 3]);
+    }
+
+    #[test]
+    fn a_fetch_that_goes_while_it_is_under_way_still_ends_once() {
+        let mut engine = engine();
+        engine.set_fetches(at(0), &[planned_fetch("a"), planned_fetch("b")]);
+        let polls: Vec<_> = (0..3_000).filter_map(|tick| engine.poll_fetch(at(tick))).collect();
+        let [Poll::Fetch(answered), Poll::Fetch(silent)] = polls[..] else { panic!("{polls:?}") };
+        engine.set_fetches(at(3_000), &[]);
+        engine.handle_fetched(answered, at(3_000), usable(3_000));
+        engine.handle_fetched(answered, at(3_000), usable(3_000));
+        assert_eq!(ends(&mut engine), [FetchResult::Ok]);
+        assert_eq!(engine.poll_fetch(at(60_000)), None);
+        engine.handle_fetched(silent, at(60_000), usable(60_000));
+        assert_eq!(ends(&mut engine), [FetchResult::NotSent]);
+        assert!(engine.fetches.all.is_empty() && engine.fetches.first(at(60_000)).is_none());
+    }
+
+    #[test]
+    fn a_fetch_that_stays_keeps_its_schedule_and_at_another_address_it_is_another_one() {
+        let mut engine = engine();
+        engine.set_fetches(at(0), &[planned_fetch("a"), planned_fetch("b")]);
+        let before = engine.fetches.due.clone();
+        engine.set_fetches(at(100), &[planned_fetch("b"), planned_fetch("a"), planned_fetch("a")]);
+        assert_eq!(engine.fetches.due, before);
+        let moved = PlannedFetch { addresses: vec![[10, 0, 1, 2].into()], ..planned_fetch("a") };
+        let known = engine.fetches.by_node["a"];
+        engine.set_fetches(at(100), &[moved]);
+        assert_ne!(engine.fetches.by_node["a"], known);
+        assert_eq!(engine.fetches.all.len(), 1);
+    }
+
+    fn usable(tick: u64) -> Fetched {
+        Fetched { result: FetchResult::Ok, view: Some(Arc::new(view(tick, &[]))) }
+    }
+
+    fn ends(engine: &mut Engine) -> Vec<FetchResult> {
+        let end = |event| if let Event::Fetched(_, fetched) = event { Some(fetched.result) } else { None };
+        events(engine).into_iter().filter_map(end).collect()
     }
 }

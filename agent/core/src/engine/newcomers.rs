@@ -58,7 +58,7 @@ impl Engine {
     /// Whether a stream's silence says anything.
     fn counts(&mut self, outcome: &Outcome, now: Instant) -> bool {
         let Some(state) = self.streams.get(outcome.stream) else { return false };
-        if !state.planned.presumed || state.answered {
+        if !state.planned.presumed || state.heard.is_some() {
             return true;
         }
         let since = state.answers_owner;
@@ -74,10 +74,11 @@ impl Engine {
     pub(super) fn note_answer(&mut self, stream: StreamId, sent: Instant) {
         let now = self.clock.now().mono;
         let Some(state) = self.streams.get(stream) else { return };
+        let is_first = state.heard.is_none();
         state.heard = state.heard.max(Some(sent));
         state.confirmed = false;
         let owner = state.owner;
-        if !mem::replace(&mut state.answered, true) {
+        if is_first {
             state.baseline = None;
             let since = state.fresh.take();
             self.greet(stream, now, since);
@@ -90,7 +91,7 @@ impl Engine {
     /// A pod has its first answer, which counts if it is one that began `since`; or it is waited for in vain.
     fn greet(&mut self, stream: StreamId, now: Instant, since: Option<Instant>) {
         let Some(state) = self.streams.get(stream) else { return };
-        let (answered, owner) = (state.answered, state.owner);
+        let (answered, owner) = (state.heard.is_some(), state.owner);
         let Some(pod) = state.planned.stream.target.pod.clone() else { return };
         let Some(owner) = owner.and_then(|owner| self.owners.get(owner)) else { return };
         if owner.greeted.insert(Arc::clone(&pod.uid), now).is_some() {
@@ -105,7 +106,7 @@ impl Engine {
 
     /// A stream is new: what its owner told already may concern it.
     pub(super) fn join_newcomers(&mut self, stream: StreamId, now: Instant) {
-        let Some(state) = self.streams.get(stream).filter(|state| !state.answered) else { return };
+        let Some(state) = self.streams.get(stream).filter(|state| state.heard.is_none()) else { return };
         let presumed = state.planned.presumed;
         let is_pod = state.planned.stream.target.kind == Kind::Pod;
         let Some(owner) = state.owner.filter(|_| presumed || is_pod) else { return };
@@ -130,7 +131,9 @@ impl Engine {
     /// Returns whether the stream still has not answered.
     fn meet(&mut self, owner: OwnerId, stream: StreamId, now: Instant) -> bool {
         let started = self.started;
-        let Some(state) = self.streams.get(stream).filter(|state| !state.answered) else { return false };
+        let Some(state) = self.streams.get(stream).filter(|state| state.heard.is_none()) else {
+            return false;
+        };
         let Some(owner) = self.owners.get(owner) else { return false };
         let Some(view) = &owner.view else { return true };
         let Some(pod) = pod(view, &state.planned.stream) else { return true };
@@ -158,4 +161,160 @@ impl Engine {
 /// The pod of a stream, as its owner tells.
 fn pod<'view>(view: &'view NodeView, stream: &Stream) -> Option<&'view Pod> {
     view.pod(&stream.target.pod.as_ref()?.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{at, engine, events, loss, pod_stream, reading, set, view};
+    use crate::mesh::Local;
+    use crate::target::Planned;
+
+    #[test]
+    fn the_silence_of_what_never_answered_is_unknown_and_said_once() {
+        let mut engine = engine();
+        let stream = set(&mut engine, 0, &[presumed(Protocol::Icmp)])[0];
+        assert_eq!(lose(&mut engine, stream, 10_000), [unknown(), baseline(stream, Baseline::NeverAnswered)]);
+        assert_eq!(lose(&mut engine, stream, 11_000), [unknown()]);
+        assert_eq!(engine.held(), 0);
+    }
+
+    #[test]
+    fn from_its_first_answer_on_or_from_when_its_owner_hears_it_a_silence_counts() {
+        let mut engine = engine();
+        let planned = [presumed(Protocol::Icmp), presumed(Protocol::Tcp)];
+        let streams = set(&mut engine, 0, &planned);
+        engine.note_answer(streams[0], at(5_000));
+        assert_eq!(lose(&mut engine, streams[0], 10_000), []);
+        assert_eq!(engine.held(), 1);
+        heard_by_owner(&mut engine, 10_500);
+        assert_eq!(lose(&mut engine, streams[1], 10_000).first(), Some(&unknown()), "it was due before");
+        assert_eq!(lose(&mut engine, streams[1], 11_000), []);
+        assert_eq!(engine.held(), 2);
+    }
+
+    #[test]
+    fn who_answers_its_owner_for_a_minute_and_not_us_is_unreachable_until_it_answers() {
+        let mut engine = engine();
+        let stream = set(&mut engine, 0, &[presumed(Protocol::Icmp)])[0];
+        heard_by_owner(&mut engine, 5_000);
+        let all: Vec<_> = (6..80).flat_map(|second| lose(&mut engine, stream, second * 1_000)).collect();
+        let told = all.iter().filter(|event| matches!(event, Event::Baseline(..)));
+        let expected =
+            [baseline(stream, Baseline::NeverAnswered), baseline(stream, Baseline::NeverReachable)];
+        assert!(told.eq(&expected), "{all:?}");
+        engine.note_answer(stream, at(90_000));
+        assert!(lose(&mut engine, stream, 91_000).iter().all(|event| !matches!(event, Event::Baseline(..))));
+    }
+
+    #[test]
+    fn what_was_asked_for_counts_at_once() {
+        let mut engine = engine();
+        let stream = set(&mut engine, 0, &[pod_stream(1, Protocol::Icmp)])[0];
+        assert_eq!(lose(&mut engine, stream, 10_000), []);
+        assert_eq!(engine.held(), 1);
+    }
+
+    #[test]
+    fn a_new_pods_first_answer_is_told_once_by_whatever_protocol() {
+        let mut engine = engine();
+        told(&mut engine, 1_000, None);
+        let planned = [pod_stream(1, Protocol::Icmp), pod_stream(1, Protocol::Tcp)];
+        let streams = set(&mut engine, 8_000, &planned);
+        told(&mut engine, 8_000, Some(7_000));
+        answer(&mut engine, streams[1], 9_500);
+        answer(&mut engine, streams[0], 9_600);
+        answer(&mut engine, streams[1], 9_700);
+        let expected = Event::FirstReply(streams[1], Duration::from_millis(2_500));
+        assert_eq!(events(&mut engine), [expected]);
+    }
+
+    #[test]
+    fn a_pod_that_was_there_before_its_owner_or_we_or_our_interest_in_it_is_not_new() {
+        // When its owner first told, when it ran, when it was first probed.
+        for (first_told, since, added) in
+            [(9_000, Some(8_000), 9_500), (1_000, None, 9_500), (0, Some(5_000), 70_000)]
+        {
+            let mut engine = engine();
+            told(&mut engine, first_told, None);
+            told(&mut engine, 9_200, since);
+            let stream = set(&mut engine, added, &[pod_stream(1, Protocol::Icmp)])[0];
+            answer(&mut engine, stream, added + 1_000);
+            assert_eq!(events(&mut engine), []);
+        }
+    }
+
+    #[test]
+    fn a_pod_that_has_been_heard_before_its_owner_told_of_it_is_no_longer_new() {
+        let mut engine = engine();
+        told(&mut engine, 1_000, None);
+        let planned = [pod_stream(1, Protocol::Icmp), pod_stream(1, Protocol::Tcp)];
+        let streams = set(&mut engine, 8_000, &planned);
+        answer(&mut engine, streams[0], 8_500);
+        told(&mut engine, 9_000, Some(7_000));
+        answer(&mut engine, streams[1], 9_500);
+        assert_eq!(events(&mut engine), []);
+    }
+
+    #[test]
+    fn a_first_answer_that_does_not_come_is_counted_once() {
+        let mut engine = engine();
+        told(&mut engine, 1_000, None);
+        let planned = [presumed(Protocol::Icmp), presumed(Protocol::Tcp)];
+        let streams = set(&mut engine, 8_000, &planned);
+        told(&mut engine, 8_000, Some(7_000));
+        let mut waited = Vec::new();
+        for second in 9..100 {
+            for stream in &streams {
+                waited.extend(lose(&mut engine, *stream, second * 1_000));
+            }
+        }
+        answer(&mut engine, streams[0], 120_000);
+        waited.extend(events(&mut engine));
+        waited.retain(|event| matches!(event, Event::FirstReply(..) | Event::FirstReplyTimeout(_)));
+        assert_eq!(waited, [Event::FirstReplyTimeout(streams[0])]);
+    }
+
+    fn presumed(protocol: Protocol) -> Planned {
+        Planned { presumed: true, ..pod_stream(1, protocol) }
+    }
+
+    fn unknown() -> Event {
+        Event::Outcome(Outcome { result: ProbeResult::Void(Void::Unknown), ..loss(StreamId(0), 0) })
+    }
+
+    fn baseline(stream: StreamId, baseline: Baseline) -> Event {
+        Event::Baseline(stream, baseline)
+    }
+
+    /// What is told of a loss, outcomes without their names and times, and these first.
+    fn lose(engine: &mut Engine, stream: StreamId, due: u64) -> Vec<Event> {
+        engine.handle_clock(reading(due + 900));
+        engine.finish(loss(stream, due));
+        let plain = |event| match event {
+            Event::Outcome(outcome) => Event::Outcome(Outcome { stream: StreamId(0), due: at(0), ..outcome }),
+            other => other,
+        };
+        let mut told: Vec<_> = events(engine).into_iter().map(plain).collect();
+        told.sort_by_key(|event| !matches!(event, Event::Outcome(_)));
+        told
+    }
+
+    fn answer(engine: &mut Engine, stream: StreamId, millis: u64) {
+        engine.handle_clock(reading(millis));
+        engine.note_answer(stream, at(millis - 1));
+    }
+
+    fn heard_by_owner(engine: &mut Engine, millis: u64) {
+        let mut view = view(millis, &[1]);
+        view.pods[0].local = Local { icmp: Answers::Yes, tcp: Answers::NotNow };
+        engine.handle_view(at(millis), Arc::new(view));
+    }
+
+    /// The owner tells of the pod, and since when it runs.
+    fn told(engine: &mut Engine, millis: u64, running_since: Option<u64>) {
+        let mut view = view(millis, &[1]);
+        view.pods[0].running_since = running_since.map(at);
+        engine.handle_view(at(millis), Arc::new(view));
+    }
 }

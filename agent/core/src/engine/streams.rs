@@ -52,17 +52,16 @@ pub(super) struct StreamState {
     /// When the next probe falls due; a schedule entry with another time is stale.
     pub(super) due: Instant,
     /// When the last probe fell due.
-    last_due: Instant,
+    pub(super) last_due: Instant,
     /// How many probes fell due: the number of the next one.
     pub(super) passed: u64,
     /// Which source port comes next.
     pub(super) flow: usize,
-    losses_in_a_row: u32,
+    pub(super) losses_in_a_row: u32,
     /// The node whose agent knows whether the target is still there.
     pub(super) owner: Option<OwnerId>,
     pub(super) added: Instant,
-    /// Whether its target has ever answered, and when the latest probe was sent that it did answer.
-    pub(super) answered: bool,
+    /// When the latest probe was sent that its target answered, if it ever answered.
     pub(super) heard: Option<Instant>,
     /// Whether the silence that lasts has been confirmed.
     pub(super) confirmed: bool,
@@ -96,7 +95,7 @@ impl StreamState {
     /// What it knows that outlives it.
     pub(super) fn knowledge(&self) -> Knowledge {
         Knowledge {
-            answered: self.answered,
+            heard: self.heard,
             answers_owner: self.answers_owner,
             answering: self.answering,
             listening: self.listening,
@@ -209,8 +208,7 @@ impl Engine {
                 self.add(now, plan);
             }
         }
-        let asked = |node: &str| self.fetches.under_way(node).is_some();
-        self.owners.sweep(asked);
+        self.owners.sweep(|node| self.fetches.asks(node));
         let scheduled = self.streams.iter().filter(|state| !state.once);
         let rate = scheduled.map(|state| 1.0 / state.planned.interval.as_secs_f64()).sum();
         self.pace.set_rate(rate, now);
@@ -237,7 +235,7 @@ impl Engine {
         let target = &plan.stream.target;
         let owner = self.owners.join(target);
         let known = owner.filter(|_| !once).and_then(|_| self.departed.recall(&plan.stream, now));
-        let Knowledge { answered, answers_owner, answering, listening, losses_in_a_row, last_due } =
+        let Knowledge { heard, answers_owner, answering, listening, losses_in_a_row, last_due } =
             known.unwrap_or(Knowledge { last_due: due, ..Knowledge::default() });
         let mut state = StreamState {
             id,
@@ -253,8 +251,7 @@ impl Engine {
             losses_in_a_row,
             owner,
             added: now,
-            answered,
-            heard: None,
+            heard,
             confirmed: false,
             answers_owner,
             baseline: None,

@@ -233,7 +233,8 @@ impl Chaos {
         if argument.is_multiple_of(3) {
             self.fetching.retain(|each| *each != id);
         }
-        let result = FetchResult::ALL[usize::from(argument) % FetchResult::ALL.len()];
+        let mut results = FetchResult::ALL.into_iter().cycle().skip(usize::from(argument));
+        let result = results.next().expect("it never ends");
         let view = node.map(|node| Arc::new(self.view(&node, argument)));
         self.engine.handle_fetched(id, self.mono(), Fetched { result, view });
     }
@@ -273,7 +274,7 @@ impl Chaos {
             addresses: Vec::new(),
             leaving: argument & 128 != 0,
             asked_at: Instant::from_nanos(self.now.saturating_sub(u64::from(argument % 8) << 29)),
-            watch_age: (argument % 5 > 0).then(|| Duration::from_secs(u64::from(argument % 9))),
+            watch_age: (!argument.is_multiple_of(5)).then(|| Duration::from_secs(u64::from(argument % 9))),
             pods: uids.map(pod).collect(),
         }
     }

@@ -81,6 +81,7 @@ pub(crate) struct Tally {
 
 /// What really happened to a packet.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 struct Truth {
     sent: u64,
     answered: Option<u64>,
@@ -118,7 +119,8 @@ impl Ord for Arrival {
 
 impl World {
     /// A world at its start: ten seconds of monotonic time, some time in 2023 on the wall.
-    pub(crate) fn new(scenario: Scenario) -> Self {
+    pub(crate) fn new(mut scenario: Scenario) -> Self {
+        scenario.spread();
         let (now, offset) = (10_000_000_000, 1_700_000_000_000_000_000);
         let identity = Identity {
             source: "sim".into(),
@@ -384,7 +386,7 @@ impl World {
             return self.arrive(self.now + path.delay_us * 1_000, arrival);
         }
         let answer = match (transmit.kind, behaviour) {
-            (_, Behaviour::Silent) => return,
+            (_, Behaviour::Silent) | (TransmitKind::Syn(_), Behaviour::NoTcp) => return,
             (TransmitKind::Syn(syn), Behaviour::Stopped) if syn.destination_port != 1 => return,
             (TransmitKind::Echo { payload, .. }, _) => Answer::Echo(payload),
             (TransmitKind::Syn(syn), _) => Answer::Segment(tcp::Answer {

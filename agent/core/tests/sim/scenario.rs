@@ -105,6 +105,7 @@ impl Default for Path {
 /// A host that may answer; `count` makes that many with consecutive addresses.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of a host, which the files name")]
 pub(crate) struct Host {
     pub(crate) address: IpAddr,
     #[serde(default)]
@@ -162,6 +163,8 @@ pub(crate) enum Behaviour {
     Reject,
     /// Its application is stopped and its accept queue full: silent on its port, RST on others.
     Stopped,
+    /// Answers echo requests, and no SYN on any port.
+    NoTcp,
     /// A SYN-ACK lost on its way back is sent again after 1.03 s.
     SynAckAgain,
 }
@@ -301,6 +304,19 @@ impl Scenario {
 
     pub(crate) fn change(&mut self, target: &str, change: impl Fn(&mut Host)) {
         self.targets.iter_mut().filter(|host| host.address.to_string() == target).for_each(change);
+    }
+
+    /// Each host of a node stands by itself.
+    pub(crate) fn spread(&mut self) {
+        let spread = self.targets.iter().flat_map(|host| {
+            let alone = host.kind.is_some();
+            (0..if alone { host.count } else { 1 }).map(move |number| Host {
+                address: nth(host.address, number),
+                count: if alone { 1 } else { host.count },
+                ..host.clone()
+            })
+        });
+        self.targets = spread.collect();
     }
 
     /// Whether a host is going away.
