@@ -10,7 +10,7 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use podsonar_core::config::{Configuration, Host, Problem, Written};
+use podsonar_core::config::{Configuration, Downward, Host, Problem, Written};
 
 use crate::reload::File;
 
@@ -19,8 +19,8 @@ pub use self::flags::{Cli, Command, Flags};
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// `NODE_NAME`, from Kubernetes' downward API.
-    pub node_name: Option<String>,
+    /// What Kubernetes says.
+    pub downward: Downward,
     /// `PODSONAR_LOG`.
     pub log_level: Option<String>,
     /// `PODSONAR_CONFIG`.
@@ -36,7 +36,16 @@ impl Environment {
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         let host_name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
         Self {
-            node_name: text("NODE_NAME"),
+            downward: Downward {
+                service_host: text("KUBERNETES_SERVICE_HOST"),
+                service_port: text("KUBERNETES_SERVICE_PORT"),
+                node_name: text("NODE_NAME"),
+                pod_name: text("POD_NAME"),
+                pod_namespace: text("POD_NAMESPACE"),
+                pod_uid: text("POD_UID"),
+                pod_ips: text("POD_IPS"),
+                host_ips: text("HOST_IPS"),
+            },
             log_level: text("PODSONAR_LOG"),
             config: variable("PODSONAR_CONFIG").map(PathBuf::from),
             host_name: host_name.map(|name| name.trim().to_owned()),

@@ -86,6 +86,10 @@ pub struct Flags {
     #[arg(long, value_name = "NAME")]
     zone: Option<String>,
 
+    /// Whether pods and peers are found by the Kubernetes API: auto or off [default: auto]
+    #[arg(long, value_name = "auto|off")]
+    kubernetes: Option<String>,
+
     /// How log lines look: text or json; they go to stderr. $PODSONAR_LOG sets the level: error, warn, info, debug,
     /// trace [default: text]
     #[arg(long, value_name = "FORMAT")]
@@ -106,6 +110,7 @@ impl Flags {
             (&setting::RECORD, &self.record),
             (&setting::SOURCE, &self.source),
             (&setting::ZONE, &self.zone),
+            (&setting::KUBERNETES, &self.kubernetes),
             (&setting::LOG_FORMAT, &self.log_format),
         ];
         let mut set = |setting: &'static Setting, text: &str| {

@@ -18,14 +18,18 @@ pub(super) fn read(sources: &Sources) -> Read {
     let Sources { flags, environment } = sources;
     let mut read = Read {
         written: Written::default(),
-        host: Host { name: environment.host_name.clone(), ..Host::default() },
+        host: Host {
+            name: environment.host_name.clone(),
+            downward: environment.downward.clone(),
+            ..Host::default()
+        },
         files: Vec::new(),
         resolv_conf: File::look(Path::new(resolv_conf::PATH)),
         problems: Vec::new(),
     };
     flags.write(&mut read.written);
     let variables =
-        [(&setting::SOURCE, &environment.node_name), (&setting::LOG_LEVEL, &environment.log_level)];
+        [(&setting::SOURCE, &environment.downward.node_name), (&setting::LOG_LEVEL, &environment.log_level)];
     for (setting, value) in variables {
         if let (Some(value), Some(variable)) = (value, setting.variable) {
             read.written.set(setting, Origin::Variable(variable), value);

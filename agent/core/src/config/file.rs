@@ -229,6 +229,7 @@ fn example_of(setting: &'static Setting) -> &'static str {
         (Kind::Names, _) => "[db.example, \"db.example:5432\"]",
         (Kind::Servers, _) => "[10.96.0.10]",
         (Kind::Domains, _) => "[svc.cluster.local]",
+        (Kind::Namespaces, _) => "[kube-system]",
         (Kind::Protocols, _) => "[icmp, tcp]",
         (Kind::Bounds(_), _) => "[0.001, 0.01, 0.1]",
         (Kind::Text, _) => "node-1",

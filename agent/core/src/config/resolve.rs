@@ -3,17 +3,22 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use super::cluster;
 use super::origin::{At, Origin};
 use super::problem::{Fault, Problem};
 use super::setting;
 use super::whom::Targets;
 use super::written::Written;
 use super::{
-    Agent, Buckets, Configuration, DEFAULT_PORT, Dns, Host, Listen, LogFormat, LogLevel, Probing, target,
+    Agent, Buckets, Configuration, DEFAULT_PORT, Dns, Host, Listen, LogFormat, LogLevel, PodChoice, Probing,
+    Selector, target,
 };
 
 /// Most name servers.
 const MAX_SERVERS: usize = 32;
+
+/// Most namespaces of a list.
+const MAX_NAMESPACES: usize = 1_000;
 
 /// Most search domains, as glibc has them (resolv.conf(5)).
 const MAX_SEARCH: usize = 32;
@@ -41,7 +46,7 @@ impl Written {
 
 pub(super) struct Resolving<'a> {
     pub(super) written: &'a Written,
-    host: &'a Host,
+    pub(super) host: &'a Host,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -56,6 +61,10 @@ impl Resolving<'_> {
 
     fn agent(&mut self) -> Option<Agent> {
         let source = self.source();
+        let known = self.problems.len();
+        let identity = self.identity();
+        let identity_known = self.problems.len() == known;
+        let mesh_service = self.mesh_service();
         let zone = self.plain_text(&setting::ZONE);
         let listen = match self.one(&setting::LISTEN) {
             None => Some(Listen::Everywhere { port: DEFAULT_PORT }),
@@ -82,11 +91,41 @@ impl Resolving<'_> {
         Some(Agent {
             source: source?,
             zone: zone?,
+            identity: identity.filter(|_| identity_known),
+            mesh_service: mesh_service?,
             listen: listen?,
             record,
             log_format: log_format?,
             log_level: log_level?,
         })
+    }
+
+    /// Whether pods and peers are found without being written.
+    pub(super) fn finds_targets(&self) -> bool {
+        let on = self.written.get(&setting::KUBERNETES).is_some_and(|(word, _)| word != "off");
+        on && self.host.downward.service_host.is_some()
+    }
+
+    fn mesh_service(&mut self) -> Option<String> {
+        let (text, at) = self.one(&setting::MESH_SERVICE)?;
+        if cluster::is_label(&text) {
+            return Some(text);
+        }
+        self.note(at, Some(&text), Fault::NotService);
+        None
+    }
+
+    fn pods(&mut self) -> Option<PodChoice> {
+        let namespaces = (MAX_NAMESPACES, Fault::NotNamespace, &[][..]);
+        let include = self.items(&setting::PODS_INCLUDE, namespace, &namespaces);
+        let exclude = self.items(&setting::PODS_EXCLUDE, namespace, &namespaces);
+        let (text, at) = self.one(&setting::PODS_SELECTOR)?;
+        let selector = Selector::parse(&text);
+        if selector.is_none() {
+            self.note(at, Some(&text), Fault::NotSelector);
+        }
+        let default_in = self.word(&setting::PODS_DEFAULT).map(|word| word == "in");
+        Some(PodChoice { include: include?, exclude: exclude?, selector: selector?, default_in: default_in? })
     }
 
     fn source(&mut self) -> Option<String> {
@@ -118,6 +157,7 @@ impl Resolving<'_> {
             targets.map_or((None, None, None), |all| (Some(all.planned), Some(all.named), Some(all.names)));
         let dns = self.dns(names.unwrap_or_default());
         let (mtu, mtu_interval) = (self.switch(&setting::MTU_ENABLED), self.duration(&setting::MTU_INTERVAL));
+        let pods = self.pods();
         let interception = self.switch(&setting::INTERCEPTION);
         let retain = self.duration(&setting::RETAIN);
         let buckets = self.buckets();
@@ -126,6 +166,7 @@ impl Resolving<'_> {
             planned: planned?,
             named: named?,
             dns: dns?,
+            pods: pods?,
             mtu: mtu?.then_some(mtu_interval?.value),
             max_pps: max_pps?,
             size: size? as usize,
@@ -198,6 +239,10 @@ fn server(text: &str) -> Option<SocketAddr> {
     let address: Option<IpAddr> = bare.parse().ok();
     let server = address.map_or_else(|| text.parse().ok(), |address| Some(SocketAddr::new(address, 53)))?;
     (server.port() > 0 && !server.ip().is_unspecified() && !server.ip().is_multicast()).then_some(server)
+}
+
+fn namespace(text: &str) -> Option<String> {
+    cluster::is_label(text).then(|| text.to_owned())
 }
 
 fn domain(text: &str) -> Option<String> {

@@ -52,6 +52,10 @@ pub enum Kind {
     Servers,
     /// A list of domains.
     Domains,
+    /// A list of namespaces.
+    Namespaces,
+    /// A label selector.
+    Selector,
     /// Upper bounds of a histogram's buckets, and their unit.
     Bounds(&'static str),
     /// What to probe.
@@ -65,7 +69,13 @@ impl Kind {
     pub(super) fn is_list(self) -> bool {
         matches!(
             self,
-            Self::Protocols | Self::Servers | Self::Domains | Self::Bounds(_) | Self::Targets | Self::Names
+            Self::Protocols
+                | Self::Servers
+                | Self::Domains
+                | Self::Namespaces
+                | Self::Bounds(_)
+                | Self::Targets
+                | Self::Names
         )
     }
 
@@ -86,6 +96,8 @@ impl Kind {
             Self::Protocols => "list of icmp, tcp, connect".into(),
             Self::Servers => "list of addresses".into(),
             Self::Domains => "list of domains".into(),
+            Self::Namespaces => "list of namespaces".into(),
+            Self::Selector => "label selector".into(),
             Self::Bounds(unit) => format!("list of 1 to 30 bounds, {unit}"),
             Self::Targets => "list of targets".into(),
             Self::Names => "list of names".into(),
@@ -138,6 +150,8 @@ settings! {
     SOURCE: "source", Some("--source"), Some("NODE_NAME"), Kind::Text, Unset("the host name"), false;
     /// Zone of this host: the label `source_zone`.
     ZONE: "zone", Some("--zone"), None, Kind::Text, Value(""), false;
+    /// Whether pods and peers are found by the Kubernetes API; auto: in a cluster.
+    KUBERNETES: "kubernetes", Some("--kubernetes"), None, Kind::Choice(&["auto", "off"]), Value("auto"), false;
     /// Where `/metrics`, `/livez` and `/readyz` are served.
     LISTEN: "listen", Some("--listen"), None, Kind::Listen, Unset("[::]:19988, or 0.0.0.0:19988 without IPv6"), false;
     /// Which log lines are written.
@@ -178,6 +192,16 @@ settings! {
     SEARCH: "dns.search", None, None, Kind::Domains, Unset("those of /etc/resolv.conf"), true;
     /// A name with fewer dots is first tried with the search domains.
     NDOTS: "dns.ndots", None, None, Kind::Whole { min: 0, max: 15, unit: "dots" }, Unset("that of /etc/resolv.conf"), true;
+    /// The agents' headless Service, in their own namespace.
+    MESH_SERVICE: "mesh.service", None, None, Kind::Text, Value("podsonar"), false;
+    /// If there are any, only pods of these namespaces are probed.
+    PODS_INCLUDE: "pods.namespaces.include", None, None, Kind::Namespaces, Value(""), true;
+    /// Pods of these namespaces are not probed.
+    PODS_EXCLUDE: "pods.namespaces.exclude", None, None, Kind::Namespaces, Value(""), true;
+    /// Only pods whose labels match are probed.
+    PODS_SELECTOR: "pods.selector", None, None, Kind::Selector, Value(""), true;
+    /// Whether pods without the annotation `podsonar.io/probe` are probed.
+    PODS_DEFAULT: "pods.default", None, None, Kind::Choice(&["in", "out"]), Value("in"), true;
     /// Whether large packets are sent to find black holes of the path MTU.
     MTU_ENABLED: "mtu.enabled", None, None, Kind::Switch, Value("true"), false;
     /// Time between two large packets to a destination.

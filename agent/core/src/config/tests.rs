@@ -163,7 +163,7 @@ fn configuration(file: &str) -> Configuration {
 }
 
 fn host() -> Host {
-    Host { name: Some("host".into()), resolver: resolver() }
+    Host { name: Some("host".into()), resolver: resolver(), ..Host::default() }
 }
 
 fn resolver() -> Resolver {

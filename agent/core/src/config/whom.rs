@@ -64,7 +64,8 @@ impl<'a> Resolving<'a> {
             interval: self.duration(&INTERVAL),
             timeout: self.duration(&TIMEOUT),
         };
-        if written.targets.is_empty() && written.listed.is_empty() && written.names.is_empty() {
+        let nothing = written.targets.is_empty() && written.listed.is_empty() && written.names.is_empty();
+        if nothing && !self.finds_targets() {
             self.note_nowhere(Fault::NoTargets);
         }
         let (mut targets, mut seen, mut complete) = (Targets::default(), Seen::default(), true);
