@@ -146,7 +146,7 @@ mod tests {
         else {
             panic!("the command is run");
         };
-        let environment = Environment { node_name: Some("node".into()), ..Environment::default() };
+        let environment = Environment { host_name: Some("node".into()), ..Environment::default() };
         let Settings { configuration, read, sources } =
             Settings::load(Sources { flags, environment }).unwrap();
         let mut reloader = Reloader::new(sources, read, &configuration.probing).unwrap();

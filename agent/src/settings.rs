@@ -11,7 +11,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use podsonar_core::config::{Configuration, DEFAULT_PORT, Host, Problem, Written, setting};
+use podsonar_core::config::{Configuration, DEFAULT_PORT, Downward, Host, Problem, Written, setting};
 
 use crate::reload::File;
 
@@ -20,16 +20,14 @@ pub use self::flags::{Ask, Cli, Command, Flags};
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// `NODE_NAME`, from Kubernetes' downward API.
-    pub node_name: Option<String>,
+    /// What Kubernetes says.
+    pub downward: Downward,
     /// `PODSONAR_LOG`.
     pub log_level: Option<String>,
     /// `PODSONAR_CONFIG`.
     pub config: Option<PathBuf>,
     /// The kernel's host name.
     pub host_name: Option<String>,
-    /// Whether `KUBERNETES_SERVICE_HOST` is set: this is inside a cluster.
-    pub in_cluster: bool,
 }
 
 impl Environment {
@@ -39,11 +37,19 @@ impl Environment {
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         let host_name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
         Self {
-            node_name: text("NODE_NAME"),
+            downward: Downward {
+                service_host: text("KUBERNETES_SERVICE_HOST"),
+                service_port: text("KUBERNETES_SERVICE_PORT"),
+                node_name: text("NODE_NAME"),
+                pod_name: text("POD_NAME"),
+                pod_namespace: text("POD_NAMESPACE"),
+                pod_uid: text("POD_UID"),
+                pod_ips: text("POD_IPS"),
+                host_ips: text("HOST_IPS"),
+            },
             log_level: text("PODSONAR_LOG"),
             config: variable("PODSONAR_CONFIG").map(PathBuf::from),
             host_name: host_name.map(|name| name.trim().to_owned()),
-            in_cluster: variable("KUBERNETES_SERVICE_HOST").is_some(),
         }
     }
 }

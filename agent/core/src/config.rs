@@ -4,6 +4,7 @@
 //! be set. [`Written::resolve`] turns it into a complete [`Configuration`] or reports every problem at once, each
 //! with its place and its fix. [`Written::print`] shows what is in force and where it comes from.
 
+mod cluster;
 mod dns;
 mod duration;
 mod file;
@@ -12,6 +13,7 @@ mod origin;
 mod print;
 mod problem;
 mod resolve;
+mod selector;
 pub mod setting;
 mod target;
 mod values;
@@ -24,8 +26,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::cluster::{Downward, Identity, Wanted};
 pub use self::origin::{At, Origin};
 pub use self::problem::{Fault, Problem};
+pub use self::selector::{PodChoice, Selector};
 pub use self::target::TargetProblem;
 pub use self::written::Written;
 
@@ -52,8 +56,8 @@ pub struct Host {
     pub name: Option<String>,
     /// What `/etc/resolv.conf` says.
     pub resolver: Resolver,
-    /// Whether this is inside a Kubernetes cluster.
-    pub in_cluster: bool,
+    /// What Kubernetes says in the environment.
+    pub downward: Downward,
 }
 
 /// Whom this machine asks for names (`resolv.conf(5)`).
@@ -93,6 +97,10 @@ pub struct Agent {
     pub source: String,
     /// The label `source_zone`.
     pub zone: String,
+    /// Who the agent is in its cluster; `None` outside of one, or if Kubernetes is not to be asked.
+    pub identity: Option<Identity>,
+    /// The agents' headless Service.
+    pub mesh_service: String,
     /// Where metrics are served.
     pub listen: Listen,
     /// Where finished probes are recorded.
@@ -142,6 +150,8 @@ pub struct Probing {
     pub planned: Vec<Planned>,
     /// Names whose addresses are probed; each is asked for too.
     pub named: Vec<NamePlan>,
+    /// Which pods of the own node may be probed.
+    pub pods: PodChoice,
     /// Names and whom to ask for them.
     pub dns: Dns,
     /// Other agents and pods.
@@ -221,8 +231,6 @@ pub struct Mesh {
     pub kubernetes: bool,
     /// Where `/v1/node` is served.
     pub listen: Listen,
-    /// The agents' headless Service.
-    pub service: String,
     /// Peers as written.
     pub peers: Vec<Peer>,
     /// A file of Pod manifests.

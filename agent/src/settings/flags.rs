@@ -113,6 +113,10 @@ pub struct Flags {
     #[arg(long, value_name = "ADDRESS:PORT")]
     mesh_listen: Option<String>,
 
+    /// Whether pods and peers are found by the Kubernetes API: auto or off [default: auto]
+    #[arg(long, value_name = "auto|off")]
+    kubernetes: Option<String>,
+
     /// How log lines look: text or json; they go to stderr. $PODSONAR_LOG sets the level: error, warn, info, debug,
     /// trace [default: text]
     #[arg(long, value_name = "FORMAT")]
@@ -135,6 +139,7 @@ impl Flags {
             (&setting::PODS_FILE, &self.pods_file),
             (&setting::MESH_LISTEN, &self.mesh_listen),
             (&setting::ZONE, &self.zone),
+            (&setting::KUBERNETES, &self.kubernetes),
             (&setting::LOG_FORMAT, &self.log_format),
         ];
         let mut set = |setting: &'static Setting, text: &str| {

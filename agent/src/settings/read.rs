@@ -20,7 +20,7 @@ pub(super) fn read(sources: &Sources) -> Read {
         written: Written::default(),
         host: Host {
             name: environment.host_name.clone(),
-            in_cluster: environment.in_cluster,
+            downward: environment.downward.clone(),
             ..Host::default()
         },
         files: Vec::new(),
@@ -29,7 +29,7 @@ pub(super) fn read(sources: &Sources) -> Read {
     };
     flags.write(&mut read.written);
     let variables =
-        [(&setting::SOURCE, &environment.node_name), (&setting::LOG_LEVEL, &environment.log_level)];
+        [(&setting::SOURCE, &environment.downward.node_name), (&setting::LOG_LEVEL, &environment.log_level)];
     for (setting, value) in variables {
         if let (Some(value), Some(variable)) = (value, setting.variable) {
             read.written.set(setting, Origin::Variable(variable), value);

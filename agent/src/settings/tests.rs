@@ -1,6 +1,6 @@
 use clap::{CommandFactory, Parser};
 use podsonar_core::config::setting::{self, Fallback};
-use podsonar_core::config::{Fault, Listen};
+use podsonar_core::config::{Downward, Fault, Listen};
 
 use super::*;
 
@@ -29,14 +29,14 @@ fn every_flag_of_a_setting_exists_and_its_help_says_the_default() {
 #[test]
 fn the_source_is_the_flag_else_the_node_else_the_host() {
     let named = || Environment {
-        node_name: Some("node".into()),
+        downward: Downward { node_name: Some("node".into()), ..Downward::default() },
         host_name: Some("host".into()),
         ..Environment::default()
     };
     let source = |flags: &[&str], environment| resolve(flags, environment).unwrap().agent.source;
     assert_eq!(source(&["--source", "flag"], named()), "flag");
     assert_eq!(source(&[], named()), "node");
-    assert_eq!(source(&[], Environment { node_name: None, ..named() }), "host");
+    assert_eq!(source(&[], Environment { downward: Downward::default(), ..named() }), "host");
     let problems = resolve(&[], Environment::default()).unwrap_err();
     assert!(matches!(problems.as_slice(), [Problem { fault: Fault::NoSource, .. }]));
 }

@@ -230,6 +230,7 @@ fn example_of(setting: &'static Setting) -> &'static str {
         (Kind::Servers, _) => "[10.96.0.10]",
         (Kind::Peers, _) => "[node-2=10.0.0.2]",
         (Kind::Domains, _) => "[svc.cluster.local]",
+        (Kind::Namespaces, _) => "[kube-system]",
         (Kind::Protocols, _) => "[icmp, tcp]",
         (Kind::Bounds(_), _) => "[0.001, 0.01, 0.1]",
         (Kind::Text, _) => "node-1",

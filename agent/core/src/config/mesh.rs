@@ -34,15 +34,13 @@ impl Resolving<'_> {
     }
 
     fn uses_kubernetes(&self) -> bool {
-        let off = self.one(&setting::DISCOVERY).is_some_and(|(text, _)| text == "off");
-        self.host.in_cluster && !off
+        let on = self.written.get(&setting::KUBERNETES).is_some_and(|(word, _)| word != "off");
+        on && self.host.downward.service_host.is_some()
     }
 
     pub(super) fn mesh(&mut self) -> Option<Mesh> {
         let (enabled, kubernetes) = (self.has_mesh(), self.uses_kubernetes());
-        self.word(&setting::DISCOVERY)?;
         let listen = self.listen(&setting::MESH_LISTEN, DEFAULT_MESH_PORT);
-        let service = self.plain_text(&setting::MESH_SERVICE);
         let peers = self.peers();
         let pods_file = self.one(&setting::PODS_FILE).map(|(text, _)| PathBuf::from(text));
         let [max_peers, max_observers, max_targets] =
@@ -55,7 +53,6 @@ impl Resolving<'_> {
             enabled,
             kubernetes,
             listen: listen?,
-            service: service?,
             peers: peers?,
             pods_file,
             max_peers: max_peers?,

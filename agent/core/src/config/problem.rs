@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
+use super::cluster::Wanted;
 use super::duration;
 use super::origin::{At, Origin};
 use super::target::TargetProblem;
@@ -142,6 +143,19 @@ pub enum Fault {
         "not what makes pods; write for example kube-system/Deployment/coredns or openshift-dns/DaemonSet/dns-default:5353"
     )]
     NotWorkload,
+    #[error("not the name of a namespace; write for example kube-system")]
+    NotNamespace,
+    #[error("not a label selector; write for example app=web or tier in (front, back)")]
+    NotSelector,
+    #[error("not the name of a Service; write for example podsonar")]
+    NotService,
+    #[error(
+        "is not set, and this runs in a Kubernetes cluster: set it to {0} by the downward API in the pod's manifest, \
+         or set kubernetes to off"
+    )]
+    NoVariable(Wanted),
+    #[error("must be {0}, as the downward API sets it in the pod's manifest")]
+    NotVariable(Wanted),
     #[error("must have an entry; without the line it is the default")]
     EmptyList,
     #[error("must have at most {0} entries")]

@@ -3,12 +3,19 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::cluster;
 use super::origin::{At, Origin};
 use super::problem::{Fault, Problem};
 use super::setting::{self, Setting};
 use super::whom::Targets;
 use super::written::Written;
-use super::{Agent, Buckets, Configuration, DEFAULT_PORT, Host, Listen, LogFormat, LogLevel, Probing};
+use super::{
+    Agent, Buckets, Configuration, DEFAULT_PORT, Host, Listen, LogFormat, LogLevel, PodChoice, Probing,
+    Selector,
+};
+
+/// Most namespaces of a list.
+const MAX_NAMESPACES: usize = 1_000;
 
 impl Written {
     /// What it means.
@@ -48,6 +55,10 @@ impl Resolving<'_> {
 
     fn agent(&mut self) -> Option<Agent> {
         let source = self.source();
+        let known = self.problems.len();
+        let identity = self.identity();
+        let identity_known = self.problems.len() == known;
+        let mesh_service = self.mesh_service();
         let zone = self.plain_text(&setting::ZONE);
         let listen = self.listen(&setting::LISTEN, DEFAULT_PORT);
         let record = self.one(&setting::RECORD).map(|(text, _)| PathBuf::from(text));
@@ -65,6 +76,8 @@ impl Resolving<'_> {
         Some(Agent {
             source: source?,
             zone: zone?,
+            identity: identity.filter(|_| identity_known),
+            mesh_service: mesh_service?,
             listen: listen?,
             record,
             log_format: log_format?,
@@ -79,6 +92,28 @@ impl Resolving<'_> {
             self.note(at, Some(&text), Fault::NotListen);
         }
         address.map(Listen::At)
+    }
+
+    fn mesh_service(&mut self) -> Option<String> {
+        let (text, at) = self.one(&setting::MESH_SERVICE)?;
+        if cluster::is_label(&text) {
+            return Some(text);
+        }
+        self.note(at, Some(&text), Fault::NotService);
+        None
+    }
+
+    fn pods(&mut self) -> Option<PodChoice> {
+        let namespaces = (MAX_NAMESPACES, Fault::NotNamespace, &[][..]);
+        let include = self.items(&setting::PODS_INCLUDE, namespace, &namespaces);
+        let exclude = self.items(&setting::PODS_EXCLUDE, namespace, &namespaces);
+        let (text, at) = self.one(&setting::PODS_SELECTOR)?;
+        let selector = Selector::parse(&text);
+        if selector.is_none() {
+            self.note(at, Some(&text), Fault::NotSelector);
+        }
+        let default_in = self.word(&setting::PODS_DEFAULT).map(|word| word == "in");
+        Some(PodChoice { include: include?, exclude: exclude?, selector: selector?, default_in: default_in? })
     }
 
     fn source(&mut self) -> Option<String> {
@@ -111,6 +146,7 @@ impl Resolving<'_> {
         let dns = self.dns(names.unwrap_or_default());
         let mesh = self.mesh();
         let (mtu, mtu_interval) = (self.switch(&setting::MTU_ENABLED), self.duration(&setting::MTU_INTERVAL));
+        let pods = self.pods();
         let interception = self.switch(&setting::INTERCEPTION);
         let retain = self.duration(&setting::RETAIN);
         let by_zone = self.word(&setting::DETAIL).map(|word| word == "zone");
@@ -121,6 +157,7 @@ impl Resolving<'_> {
             named: named?,
             dns: dns?,
             mesh: mesh?,
+            pods: pods?,
             mtu: mtu?.then_some(mtu_interval?.value),
             max_pps: max_pps?,
             size: size? as usize,
@@ -140,6 +177,10 @@ impl Resolving<'_> {
         let http = self.bounds(&setting::HTTP_BOUNDS);
         Some(Buckets { rtt: rtt?, connect: connect?, dns: dns?, http: http?, loss_burst: burst? })
     }
+}
+
+fn namespace(text: &str) -> Option<String> {
+    cluster::is_label(text).then(|| text.to_owned())
 }
 
 /// The bounds that hold if nobody writes any.

@@ -52,6 +52,10 @@ pub enum Kind {
     Servers,
     /// A list of domains.
     Domains,
+    /// A list of namespaces.
+    Namespaces,
+    /// A label selector.
+    Selector,
     /// Upper bounds of a histogram's buckets, and their unit.
     Bounds(&'static str),
     /// A list of other agents.
@@ -70,6 +74,7 @@ impl Kind {
             Self::Protocols
                 | Self::Servers
                 | Self::Domains
+                | Self::Namespaces
                 | Self::Bounds(_)
                 | Self::Peers
                 | Self::Targets
@@ -94,6 +99,8 @@ impl Kind {
             Self::Protocols => "list of icmp, tcp, connect".into(),
             Self::Servers => "list of addresses".into(),
             Self::Domains => "list of domains".into(),
+            Self::Namespaces => "list of namespaces".into(),
+            Self::Selector => "label selector".into(),
             Self::Bounds(unit) => format!("list of 1 to 30 bounds, {unit}"),
             Self::Peers => "list of NODE=ADDRESS".into(),
             Self::Targets => "list of targets".into(),
@@ -147,6 +154,8 @@ settings! {
     SOURCE: "source", Some("--source"), Some("NODE_NAME"), Kind::Text, Unset("the host name"), false;
     /// Zone of this host: the label `source_zone`.
     ZONE: "zone", Some("--zone"), None, Kind::Text, Value(""), false;
+    /// Whether pods and peers are found by the Kubernetes API; auto: in a cluster.
+    KUBERNETES: "kubernetes", Some("--kubernetes"), None, Kind::Choice(&["auto", "off"]), Value("auto"), false;
     /// Where `/metrics`, `/livez` and `/readyz` are served.
     LISTEN: "listen", Some("--listen"), None, Kind::Listen, Unset("[::]:19988, or 0.0.0.0:19988 without IPv6"), false;
     /// Which log lines are written.
@@ -201,11 +210,9 @@ settings! {
     ENDPOINTS: "dns.endpoints", None, None, Kind::Switch, Value("false"), true;
     /// Which pods these are: NAMESPACE/KIND/NAME of what makes them, and perhaps :PORT.
     ENDPOINTS_WORKLOAD: "dns.endpoints_workload", None, None, Kind::Text, Value("kube-system/Deployment/coredns"), true;
-    /// Whether pods and peers are learned from the Kubernetes API: auto means inside a cluster.
-    DISCOVERY: "kubernetes.discovery", None, None, Kind::Choice(&["auto", "off"]), Value("auto"), false;
     /// Where `/v1/node` is served to other agents.
     MESH_LISTEN: "mesh.listen", Some("--mesh-listen"), None, Kind::Listen, Unset("[::]:19989, or 0.0.0.0:19989 without IPv6"), false;
-    /// The headless Service of the agents: its endpoint slices tell the peers.
+    /// The agents' headless Service, in their own namespace: its endpoint slices tell the peers.
     MESH_SERVICE: "mesh.service", None, None, Kind::Text, Value("podsonar"), false;
     /// Other agents, without Kubernetes: NODE=ADDRESS or NODE=ADDRESS:PORT, with a zone NODE@ZONE=ADDRESS; one more entry for a second address.
     MESH_PEERS: "mesh.peers", Some("--peer"), None, Kind::Peers, Value(""), true;
@@ -217,6 +224,14 @@ settings! {
     MAX_TARGETS: "pods.max", None, None, Kind::Whole { min: 1, max: 10_000, unit: "pods" }, Value("500"), true;
     /// Pods of this host, without Kubernetes: a file of Pod manifests, watched for changes.
     PODS_FILE: "pods.file", Some("--pods-file"), None, Kind::Path, Unset("no such file"), false;
+    /// If there are any, only pods of these namespaces are probed.
+    PODS_INCLUDE: "pods.namespaces.include", None, None, Kind::Namespaces, Value(""), true;
+    /// Pods of these namespaces are not probed.
+    PODS_EXCLUDE: "pods.namespaces.exclude", None, None, Kind::Namespaces, Value(""), true;
+    /// Only pods whose labels match are probed.
+    PODS_SELECTOR: "pods.selector", None, None, Kind::Selector, Value(""), true;
+    /// Whether pods without the annotation `podsonar.io/probe` are probed.
+    PODS_DEFAULT: "pods.default", None, None, Kind::Choice(&["in", "out"]), Value("in"), true;
     /// Whether large packets are sent to find black holes of the path MTU.
     MTU_ENABLED: "mtu.enabled", None, None, Kind::Switch, Value("true"), false;
     /// Time between two large packets to a destination.

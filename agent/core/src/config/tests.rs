@@ -93,12 +93,19 @@ fn peers_have_zone_port_and_an_address_of_each_family() {
 
 #[test]
 fn inside_a_cluster_nothing_has_to_be_written() {
-    let host = Host { in_cluster: true, ..host() };
-    let mesh = Written::default().resolve(&host).unwrap().probing.mesh;
+    let text = |text: &str| Some(text.to_owned());
+    let downward = Downward {
+        service_host: text("10.96.0.1"),
+        service_port: text("443"),
+        node_name: text("node-1"),
+        pod_name: text("podsonar-x"),
+        pod_namespace: text("monitoring"),
+        pod_uid: text("0b8f4c5e"),
+        pod_ips: text("10.0.0.2"),
+        host_ips: text("192.0.2.1"),
+    };
+    let mesh = Written::default().resolve(&Host { downward, ..host() }).unwrap().probing.mesh;
     assert!(mesh.enabled && mesh.kubernetes);
-    let mut written = Written::default();
-    written.read("f", "kubernetes: {discovery: off}").unwrap();
-    assert_eq!(written.resolve(&host).unwrap_err()[0].fault, Fault::NoTargets);
 }
 
 #[test]

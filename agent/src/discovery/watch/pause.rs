@@ -1,0 +1,108 @@
+//! How long to wait before the API server is asked again.
+
+use std::time::Duration;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// The first wait, before jitter.
+const FIRST: Duration = Duration::from_millis(800);
+
+/// The longest wait after a failure that says nothing of the server's load. It is short, so that all is caught up
+/// within 10 s once the server is back: until then it refuses connections, which costs it nothing.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// The longest wait where the server answers that it cannot or will not.
+const LONGEST_REFUSED: Duration = Duration::from_secs(30);
+
+/// Doubling waits with jitter, so that agents which failed together do not come back together.
+#[derive(Debug, Clone)]
+pub struct Pause {
+    failures: u32,
+    random: Random,
+}
+
+impl Pause {
+    /// With jitter from a seed.
+    pub fn new(random: Random) -> Self {
+        Self { failures: 0, random }
+    }
+
+    /// The wait after one more failure; `refused` if the server answered.
+    pub fn next(&mut self, refused: bool) -> Duration {
+        let longest = if refused { LONGEST_REFUSED } else { LONGEST };
+        let whole = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
+        self.failures = self.failures.saturating_add(1);
+        self.random.between(whole / 2, whole)
+    }
+
+    /// Something went well: the next failure is the first.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Numbers to spread agents in time, not secret (`SplitMix64`, Steele and others, OOPSLA 2014).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// From a seed: the same numbers each time.
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// From the kernel (`getrandom(2)`); if that has none, all agents draw alike.
+    pub fn drawn() -> Self {
+        let mut bytes = [0; 8];
+        let _ = getrandom(&mut bytes, GetRandomFlags::empty());
+        Self(u64::from_ne_bytes(bytes))
+    }
+
+    /// A time from `least` to `most`, in milliseconds.
+    pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        let span = most.saturating_sub(least).as_millis() as u64;
+        least + Duration::from_millis(self.number() % (span + 1))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_with_jitter_up_to_their_bound_and_begin_anew() {
+        let mut pause = Pause::new(Random::seeded(1));
+        for whole in [800, 1_600, 3_200, 6_400, 8_000, 8_000] {
+            let waited = pause.next(false).as_millis();
+            assert!((whole / 2..=whole).contains(&waited), "{waited} of {whole}");
+        }
+        assert!(
+            pause.next(true) >= Duration::from_secs(15),
+            "a server that answers is left alone for longer"
+        );
+        pause.reset();
+        assert!(pause.next(true) <= FIRST);
+    }
+
+    #[test]
+    fn agents_that_failed_together_come_back_apart() {
+        let waits = (0..100).map(|seed| Pause::new(Random::seeded(seed)).next(false));
+        let mut waits: Vec<_> = waits.collect();
+        waits.sort_unstable();
+        waits.dedup();
+        assert!(waits.len() > 70, "{} different waits", waits.len());
+    }
+
+    #[test]
+    fn very_many_failures_do_not_overflow() {
+        let mut pause = Pause::new(Random::drawn());
+        assert!((0..10_000).all(|_| pause.next(false) <= LONGEST));
+    }
+}
