@@ -12,6 +12,7 @@ pub mod health;
 pub mod mesh;
 pub mod outcome;
 pub mod query;
+pub mod selection;
 pub mod shape;
 pub mod target;
 pub mod time;
