@@ -15,7 +15,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers fmt clippy doc purity deny advisories unit fuzz promtool build \
+.PHONY: help run test packages servers fmt clippy doc purity deny advisories unit sim fuzz promtool build \
   bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -66,6 +66,9 @@ build: # The agent as the tests of the lab run it
 
 unit: build servers ## All tests of all crates, real packets included (needs root)
 	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --workspace
+
+sim: ## Who probes whom at 3 to 5,000 nodes, as a table, with the bars that it must hold
+	$(CARGO) test --quiet --release --package podsonar-core --test selection simulation:: -- --nocapture
 
 promtool: ## The golden scrape is clean by Prometheus' own linter
 	tests/tools/promtool.sh check metrics < agent/tests/golden/scrape.txt
