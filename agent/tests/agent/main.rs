@@ -9,6 +9,8 @@ mod connect;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod exchange;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod names;
