@@ -11,6 +11,8 @@ mod connect;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod exchange;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod names;
