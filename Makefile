@@ -15,7 +15,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers fmt clippy doc purity deny advisories unit fuzz promtool build \
+.PHONY: help run test packages servers kubernetes fmt clippy doc purity deny advisories unit fuzz promtool build \
   bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -39,6 +39,9 @@ packages: ## Install the Debian packages that the lab uses, if any is missing
 servers: ## Make the lab's real servers available, in a cache: Prometheus 3 takes minutes, once
 	@tests/tools/servers.sh >/dev/null
 	@tests/tools/prometheus.sh >/dev/null
+
+kubernetes: ## Make the parts of a real cluster available, in a cache: minutes, once
+	@tests/tools/kubernetes.sh >/dev/null
 
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
