@@ -100,7 +100,17 @@ impl Lab {
 
     /// Joins two hosts by a link whose thread runs as told.
     pub fn link_with(&self, left: &Host, right: &Host, options: LinkOptions) -> Result<Link, LabError> {
-        let number = self.next_joint();
+        self.link_as(self.next_joint(), left, right, options)
+    }
+
+    /// Joins two hosts by a link with the names and addresses of a joint that no other link or pair has now.
+    pub(crate) fn link_as(
+        &self,
+        number: u16,
+        left: &Host,
+        right: &Host,
+        options: LinkOptions,
+    ) -> Result<Link, LabError> {
         let (left_end, right_end) = ends(&format!("tun{number}"), number);
         let tuns = [open_end(left, &left_end)?, open_end(right, &right_end)?];
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
