@@ -8,6 +8,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 CARGO := cargo --locked
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC := $(TARGET)/static/$(HOST)/release/podsonar
 PORT ?= 19988
 FUZZ_SECONDS ?= 10
 BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
@@ -15,7 +17,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes fmt clippy doc purity deny advisories unit fuzz promtool build \
+.PHONY: help run test packages servers kubernetes images static cluster e2e fmt clippy doc purity deny advisories unit fuzz promtool build \
   bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -63,6 +65,19 @@ advisories: $(DENY) ## Known vulnerabilities (needs the advisory database from t
 
 $(DENY):
 	cargo install --quiet --locked --debug cargo-deny --version $(DENY_VERSION) --root $(CACHE)/cargo-deny-$(DENY_VERSION)
+
+static: # The agent without libraries, as images have it
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --quiet --release --package podsonar --target $(HOST) --target-dir $(TARGET)/static
+
+images: kubernetes servers # The images that the cluster runs beside the agent
+	@tests/tools/images.sh >/dev/null
+
+cluster: packages images static ## A Kubernetes cluster of real parts with an agent on each node, for a person (Ctrl-C ends it)
+	$(CARGO) build --quiet --package podsonar-lab --bins
+	@$(TARGET)/debug/podsonar-lab cluster --agent $(STATIC)
+
+e2e: packages images static ## The agent in a real cluster (needs root)
+	PODSONAR_STATIC=$(abspath $(STATIC)) $(CARGO) test --quiet --package podsonar-lab --test cluster --test e2e
 
 build: # The agent as the tests of the lab run it
 	$(CARGO) build --quiet --release --package podsonar

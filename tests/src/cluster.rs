@@ -192,6 +192,11 @@ impl Cluster {
         &self.nodes
     }
 
+    /// Waits until the API server says that it is ready.
+    pub fn wait_for_api_server(&mut self, deadline: Deadline) -> Result<(), LabError> {
+        wait_for_api_server(&mut self.control, &self.shared.router, deadline)
+    }
+
     /// Makes an image available on all nodes, in place of one of the same name.
     pub fn load(&self, image: &Image) -> Result<(), LabError> {
         let archive = image.pack(&self.shared.belongings.folder)?;

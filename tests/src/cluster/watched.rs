@@ -42,17 +42,12 @@ impl Cluster {
 
     /// The metrics of a node's agent, by its pod's address.
     pub fn scrape(&self, node: &str) -> Result<Scrape, LabError> {
-        Scrape::parse(&self.ask_agent(node, "/metrics")?)
+        page(self, &self.agent(node)?)
     }
 
     /// What a node's agent answers for a path of its own listener.
     pub fn ask_agent(&self, node: &str, path: &str) -> Result<String, LabError> {
-        let pod = self.agent(node)?;
-        let Some(address) = pod.addresses.first() else {
-            return Err(LabError::Missing { what: "an agent's address", hint: pod.name });
-        };
-        let address = SocketAddr::from((*address, METRICS_PORT));
-        Ok(scrape::get_within(self.router(), address, path, &[], ANSWER)?.text())
+        ask(self, &self.agent(node)?, path)
     }
 
     /// Waits until the metrics of a node's agent satisfy a condition. An agent that does not answer is asked again.
@@ -68,4 +63,17 @@ impl Cluster {
             Ok(cluster.scrape(node).ok().and_then(|page| wanted(&page)))
         })
     }
+}
+
+/// The metrics of an agent whose pod is known; the API server is not asked.
+pub fn page(cluster: &Cluster, agent: &Pod) -> Result<Scrape, LabError> {
+    Scrape::parse(&ask(cluster, agent, "/metrics")?)
+}
+
+fn ask(cluster: &Cluster, agent: &Pod, path: &str) -> Result<String, LabError> {
+    let Some(address) = agent.addresses.first() else {
+        return Err(LabError::Missing { what: "an agent's address", hint: agent.name.clone() });
+    };
+    let address = SocketAddr::from((*address, METRICS_PORT));
+    Ok(scrape::get_within(cluster.router(), address, path, &[], ANSWER)?.text())
 }
