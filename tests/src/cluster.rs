@@ -84,7 +84,7 @@ impl Default for Settings {
             zones: 3,
             dual_stack: false,
             silence: Duration::from_secs(12),
-            toleration: Duration::from_secs(300),
+            toleration: Duration::from_mins(5),
             images: Vec::new(),
         }
     }
@@ -114,7 +114,7 @@ pub struct Cluster {
 }
 
 /// How long a cluster may take to come up: many times what it takes on two idle cores.
-const START: Duration = Duration::from_secs(180);
+const START: Duration = Duration::from_mins(3);
 
 impl Cluster {
     /// Starts a cluster and waits until its nodes are ready and its DNS answers.

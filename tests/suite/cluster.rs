@@ -21,7 +21,7 @@ fn a_killed_cluster_leaves_nothing_on_the_machine() {
 
     nix::sys::signal::kill(Pid::from_raw(show.0.id().cast_signed()), Signal::SIGKILL).unwrap();
     show.0.wait().unwrap();
-    wait_until(Deadline::after(Duration::from_secs(60)), "the end of all that it had", || {
+    wait_until(Deadline::after(Duration::from_mins(1)), "the end of all that it had", || {
         let is_gone = !Path::new(&folder).exists() && cgroups().is_empty() && programs().is_empty();
         Ok(is_gone.then_some(()))
     })

@@ -33,7 +33,7 @@ fn cluster() -> Shared {
 
 /// A deadline for what a cluster does in seconds.
 fn minute() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
+    Deadline::after(Duration::from_mins(1))
 }
 
 impl Deref for Shared {

@@ -23,7 +23,7 @@ impl Authority {
         fs::create_dir_all(folder).doing(format!("make {}", folder.display()))?;
         let mut parameters = parameters("lab-authority", None);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(parameters, key()?).map_err(refused)?;
+        let issuer = CertifiedIssuer::self_signed(parameters, key()?).map_err(|error| refused(&error))?;
         let authority = Self { folder: folder.to_owned(), issuer };
         authority.write("ca.crt", &authority.issuer.pem())?;
         let accounts = key()?;
@@ -67,7 +67,9 @@ impl Authority {
             [API_V4.into(), API_V6.into(), SERVICE_V4.into(), Ipv4Addr::LOCALHOST.into()];
         parameters.subject_alt_names = addresses.map(SanType::IpAddress).into();
         for name in ["kubernetes", "kubernetes.default", "kubernetes.default.svc"] {
-            parameters.subject_alt_names.push(SanType::DnsName(name.try_into().map_err(refused)?));
+            parameters
+                .subject_alt_names
+                .push(SanType::DnsName(name.try_into().map_err(|error| refused(&error))?));
         }
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign("apiserver", &parameters)
@@ -76,7 +78,7 @@ impl Authority {
     /// Writes `NAME.crt` and `NAME.key`.
     fn sign(&self, name: &str, parameters: &CertificateParams) -> Result<(), LabError> {
         let key = key()?;
-        let certificate = parameters.signed_by(&key, &self.issuer).map_err(refused)?;
+        let certificate = parameters.signed_by(&key, &self.issuer).map_err(|error| refused(&error))?;
         self.write(&format!("{name}.crt"), &certificate.pem())?;
         self.write(&format!("{name}.key"), &key.serialize_pem())
     }
@@ -104,9 +106,9 @@ fn parameters(name: &str, organization: Option<&str>) -> CertificateParams {
 }
 
 fn key() -> Result<KeyPair, LabError> {
-    KeyPair::generate().map_err(refused)
+    KeyPair::generate().map_err(|error| refused(&error))
 }
 
-fn refused(error: rcgen::Error) -> LabError {
+fn refused(error: &rcgen::Error) -> LabError {
     LabError::Malformed { what: "a certificate", text: error.to_string() }
 }

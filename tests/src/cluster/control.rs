@@ -7,7 +7,7 @@ use super::part::{Part, Place};
 use crate::error::LabError;
 use crate::host::Host;
 use crate::tool;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The cluster's control plane. Each part may be stopped, killed and started again.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ fn controller_manager(keys: &Path, client: &Path, services: &str, settings: &Set
     ))
 }
 
-fn kube_scheduler(client: &PathBuf) -> Vec<String> {
+fn kube_scheduler(client: &Path) -> Vec<String> {
     words(&format!(
         "--kubeconfig={} --bind-address=127.0.0.1 --leader-elect=false --kube-api-qps=200 --kube-api-burst=400",
         client.display()

@@ -202,7 +202,7 @@ impl Node {
     fn connect(&self, machine: &Machine) -> Result<Link, LabError> {
         let (node, router) = (&machine.host, &self.shared.router);
         let options = LinkOptions { seed: self.joint.into(), ..LinkOptions::default() };
-        let link = self.shared.lab.link_as(self.joint, node, router, options)?;
+        let link = Link::of_joint(self.joint, node, router, options)?;
         for family in ["ipv4.ip_forward", "ipv6.conf.all.forwarding"] {
             node.sysctl(&format!("net.{family}"), "1")?;
         }

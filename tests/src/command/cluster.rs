@@ -65,7 +65,7 @@ impl Show {
 
     /// Runs the agents and makes one's metrics reachable.
     fn watch(&self, cluster: &Cluster) -> Result<(), LabError> {
-        cluster.install_agents(clock::Deadline::after(std::time::Duration::from_secs(60)))?;
+        cluster.install_agents(clock::Deadline::after(std::time::Duration::from_mins(1)))?;
         let agent = cluster.agent("node1")?;
         let Some(address) = agent.addresses.first() else { return Ok(()) };
         let outside = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port + 1));
