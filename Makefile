@@ -8,6 +8,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 CARGO := cargo --locked
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC := $(TARGET)/static/$(HOST)/release/podsonar
 PORT ?= 19988
 FUZZ_SECONDS ?= 10
 BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
@@ -15,7 +17,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers fmt clippy doc purity deny advisories unit sim fuzz promtool build \
+.PHONY: help run test packages servers kubernetes images static cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool build \
   bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -40,11 +42,14 @@ servers: ## Make the lab's real servers available, in a cache: Prometheus 3 take
 	@tests/tools/servers.sh >/dev/null
 	@tests/tools/prometheus.sh >/dev/null
 
+kubernetes: ## Make the parts of a real cluster available, in a cache: minutes, once
+	@tests/tools/kubernetes.sh >/dev/null
+
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
 
-clippy: ## No warning in any crate
-	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+clippy: ## No warning in any crate; tests that `cargo test` leaves out are named
+	$(CARGO) clippy --quiet --workspace --all-targets --test cluster --test e2e -- -D warnings
 
 doc: ## Documentation without warnings
 	$(CARGO) doc --quiet --workspace --no-deps
@@ -60,6 +65,19 @@ advisories: $(DENY) ## Known vulnerabilities (needs the advisory database from t
 
 $(DENY):
 	cargo install --quiet --locked --debug cargo-deny --version $(DENY_VERSION) --root $(CACHE)/cargo-deny-$(DENY_VERSION)
+
+static: # The agent without libraries, as images have it
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --quiet --release --package podsonar --target $(HOST) --target-dir $(TARGET)/static
+
+images: kubernetes servers # The images that the cluster runs beside the agent
+	@tests/tools/images.sh >/dev/null
+
+cluster: packages images static ## A Kubernetes cluster of real parts with an agent on each node, for a person (Ctrl-C ends it)
+	$(CARGO) build --quiet --package podsonar-lab --bins
+	@$(TARGET)/debug/podsonar-lab cluster --agent $(STATIC)
+
+e2e: packages images static ## The agent in a real cluster (needs root)
+	PODSONAR_STATIC=$(abspath $(STATIC)) $(CARGO) test --quiet --package podsonar-lab --test cluster --test e2e
 
 build: # The agent as the tests of the lab run it
 	$(CARGO) build --quiet --release --package podsonar

@@ -50,6 +50,19 @@ pub struct Agent {
 /// The variable that names the agent's binary.
 pub const BINARY_VARIABLE: &str = "PODSONAR_BIN";
 
+/// The variable that names the agent's static binary.
+pub const STATIC_VARIABLE: &str = "PODSONAR_STATIC";
+
+/// The agent's static binary, for container images: what [`STATIC_VARIABLE`] names.
+///
+/// # Errors
+/// [`LabError::Missing`] if it names none. The lab builds nothing.
+pub fn static_binary() -> Result<PathBuf, LabError> {
+    let named = env::var_os(STATIC_VARIABLE).map(PathBuf::from).filter(|path| path.is_file());
+    let hint = || format!("{STATIC_VARIABLE} must name it; `make static` builds it, `make e2e` does all");
+    named.ok_or_else(|| LabError::Missing { what: "the agent's static binary", hint: hint() })
+}
+
 /// The agent's binary: what [`BINARY_VARIABLE`] names, else `podsonar` in the target folder of this program.
 ///
 /// # Errors

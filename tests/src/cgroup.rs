@@ -133,7 +133,7 @@ pub(crate) fn sweep() {
 }
 
 /// When a process started, in clock ticks since boot: with the id it names a process for ever (proc(5), field 22).
-fn start_time(process: u32) -> io::Result<String> {
+pub(crate) fn start_time(process: u32) -> io::Result<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The second field, the name in parentheses, may contain spaces.
     let after_name = stat.rsplit(')').next().unwrap_or_default();

@@ -51,6 +51,19 @@ pub fn soon() -> Deadline {
 pub fn wait_until<T>(
     deadline: Deadline,
     waiting_for: &str,
+    ask: impl FnMut() -> Result<Option<T>, LabError>,
+) -> Result<T, LabError> {
+    ask_each(Duration::from_millis(5), deadline, waiting_for, ask)
+}
+
+/// The same with a pause of the caller's choice between two questions, for questions that cost something.
+///
+/// # Errors
+/// As [`wait_until`].
+pub fn ask_each<T>(
+    pause: Duration,
+    deadline: Deadline,
+    waiting_for: &str,
     mut ask: impl FnMut() -> Result<Option<T>, LabError>,
 ) -> Result<T, LabError> {
     loop {
@@ -63,6 +76,6 @@ pub fn wait_until<T>(
                 seen: "nothing of it".to_owned(),
             });
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(pause);
     }
 }

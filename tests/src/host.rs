@@ -172,7 +172,17 @@ impl Host {
         format!("/proc/{}/fd/{}", std::process::id(), self.namespaces.network.as_raw_fd())
     }
 
-    fn start(&self, mut command: Command) -> Result<std::process::Child, LabError> {
+    /// The network namespace, for a program that enters it together with namespaces of its own.
+    pub(crate) fn network(&self) -> &File {
+        &self.namespaces.network
+    }
+
+    /// What keeps the lab alive.
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn start(&self, mut command: Command) -> Result<std::process::Child, LabError> {
         // Entering a mount namespace moves the thread to its root: say where the program is to run.
         if command.get_current_dir().is_none() {
             command.current_dir(env::current_dir().doing("read the current directory")?);

@@ -33,6 +33,7 @@
 //! | [`cgroup`] | a CPU quota for the agent or its rivals |
 //! | [`server`] | listeners that count what their application accepts, or have a full accept queue; real nginx, DNS server, Prometheus |
 //! | [`world`] | ready-made topologies: equal-cost paths, a hop with a smaller MTU |
+//! | [`cluster`] | a whole Kubernetes cluster, each node on a link of its own |
 //! | [`tool`] | where those real programs are |
 //! | [`clock`] | clocks and deadlines |
 //! | [`sys`] | the only unsafe code |
@@ -53,6 +54,7 @@ pub mod agent;
 pub mod capture;
 pub mod cgroup;
 pub mod clock;
+pub mod cluster;
 mod error;
 pub mod fault;
 pub mod host;
@@ -75,6 +77,7 @@ pub mod world;
 
 pub use agent::Agent;
 pub use cgroup::Cgroup;
+pub use cluster::Cluster;
 pub use error::LabError;
 pub use host::Host;
 pub use lab::Lab;

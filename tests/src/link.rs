@@ -100,7 +100,36 @@ impl Lab {
 
     /// Joins two hosts by a link whose thread runs as told.
     pub fn link_with(&self, left: &Host, right: &Host, options: LinkOptions) -> Result<Link, LabError> {
-        let number = self.next_joint();
+        Link::of_joint(self.next_joint(), left, right, options)
+    }
+}
+
+impl LinkOptions {
+    /// Applies itself to the calling thread.
+    fn settle(&self) -> Result<(), LabError> {
+        // Timers of ordinary threads may be late by 50 µs to save power (prctl(2)).
+        nix::sys::prctl::set_timerslack(1).doing("ask for precise timers")?;
+        if let Some(cpu) = self.cpu {
+            let mut cpus = nix::sched::CpuSet::new();
+            cpus.set(cpu).doing(format!("choose CPU {cpu}"))?;
+            nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus)
+                .doing(format!("use CPU {cpu}"))?;
+        }
+        if self.realtime {
+            sys::go_first().doing("ask for real-time scheduling")?;
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    /// Joins two hosts by a link with the names and addresses of a joint that no other link or pair has now.
+    pub(crate) fn of_joint(
+        number: u16,
+        left: &Host,
+        right: &Host,
+        options: LinkOptions,
+    ) -> Result<Self, LabError> {
         let (left_end, right_end) = ends(&format!("tun{number}"), number);
         let tuns = [open_end(left, &left_end)?, open_end(right, &right_end)?];
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -128,7 +157,7 @@ impl Lab {
                 }
             })
         };
-        let link = Link {
+        let link = Self {
             left: left_end,
             right: right_end,
             hosts: [left.clone(), right.clone()],
@@ -140,27 +169,6 @@ impl Lab {
             Err(_) => Err(LabError::Missing { what: "a link's thread", hint: "it ended at once".into() }),
         }
     }
-}
-
-impl LinkOptions {
-    /// Applies itself to the calling thread.
-    fn settle(&self) -> Result<(), LabError> {
-        // Timers of ordinary threads may be late by 50 µs to save power (prctl(2)).
-        nix::sys::prctl::set_timerslack(1).doing("ask for precise timers")?;
-        if let Some(cpu) = self.cpu {
-            let mut cpus = nix::sched::CpuSet::new();
-            cpus.set(cpu).doing(format!("choose CPU {cpu}"))?;
-            nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus)
-                .doing(format!("use CPU {cpu}"))?;
-        }
-        if self.realtime {
-            sys::go_first().doing("ask for real-time scheduling")?;
-        }
-        Ok(())
-    }
-}
-
-impl Link {
     /// Sets the faults of a direction. They hold for each packet sent after this call; those on the way keep theirs.
     pub fn set(&self, way: Way, faults: Faults) {
         *self.shared.direction(way).faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;

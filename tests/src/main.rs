@@ -1,5 +1,7 @@
 //! `podsonar-lab demo`: a small world to watch the agent in, or any other program.
 
+mod command;
+
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -25,6 +27,8 @@ enum Verb {
     /// Run a program on a host that is joined to a server (10.0.0.2 and `fd00::2`, TCP port 80 open, a name server that
     /// knows web.demo.test) by a link with delay, jitter and a little loss
     Demo(Demo),
+    /// Run a Kubernetes cluster of real parts, print its addresses, and end it on Ctrl-C
+    Cluster(command::cluster::Show),
 }
 
 #[derive(Debug, Parser)]
@@ -50,8 +54,11 @@ struct Demo {
 }
 
 fn main() -> ExitCode {
-    let Verb::Demo(demo) = Cli::parse().command;
-    demo.run().unwrap_or_else(|error| {
+    let done = match Cli::parse().command {
+        Verb::Demo(demo) => demo.run(),
+        Verb::Cluster(show) => show.run(),
+    };
+    done.unwrap_or_else(|error| {
         eprintln!("podsonar-lab: {error}");
         ExitCode::FAILURE
     })

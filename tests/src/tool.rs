@@ -12,6 +12,14 @@ pub fn server(name: &str) -> Result<PathBuf, LabError> {
     find("servers", name, "make servers")
 }
 
+/// A part of a Kubernetes cluster that `tests/tools/kubernetes.sh` makes available.
+///
+/// # Errors
+/// [`LabError::Missing`] if the script has not run.
+pub fn cluster(name: &str) -> Result<PathBuf, LabError> {
+    find("cluster", name, "make kubernetes")
+}
+
 /// A program to compare with, one that `tests/tools/peers.sh` makes available.
 ///
 /// # Errors

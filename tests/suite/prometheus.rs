@@ -61,7 +61,7 @@ impl World {
         let launch = Launch::on(&near).target(&link.right.v4.to_string()).target(&link.right.v6.to_string());
         let agent = launch.arguments(&["--interval", "20ms"]).start().expect("the agent");
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, 9988));
-        let prometheus = Prometheus::start(&near, version, format, 9090, target).expect("Prometheus");
+        let prometheus = Prometheus::start(&near, version, format, 9090, &[target]).expect("Prometheus");
         Self { prometheus, agent, _link: link }
     }
 

@@ -1,4 +1,4 @@
-//! [`Prometheus`]: the real one, version 2 or 3, scraping one target.
+//! [`Prometheus`]: the real one, version 2 or 3, scraping targets.
 
 use super::folder;
 use crate::clock::{soon, wait_until};
@@ -21,7 +21,7 @@ pub enum Version {
     Three,
 }
 
-/// What it asks its target for.
+/// What it asks its targets for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Text: classic histograms.
@@ -40,13 +40,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it in the target's host or another, serving on a port of loopback there, and waits until it is ready.
+    /// Starts it in a target's host or another, serving on a port of loopback there, and waits until it is ready.
     pub fn start(
         host: &Host,
         version: Version,
         format: Format,
         port: u16,
-        target: SocketAddr,
+        targets: &[SocketAddr],
     ) -> Result<Self, LabError> {
         let folder = folder(host, "prometheus")?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -62,9 +62,11 @@ impl Prometheus {
                 &[],
             ),
         };
+        let targets: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
+        let targets = targets.join(", ");
         let config = format!(
             "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n- job_name: podsonar\n{settings}  \
-             static_configs:\n  - targets: ['{target}']\n"
+             static_configs:\n  - targets: [{targets}]\n"
         );
         let file = folder.join("prometheus.yml");
         host.write_file(&file, config.as_bytes(), 0o644)?;
@@ -93,7 +95,7 @@ impl Prometheus {
         samples.ok_or_else(|| malformed(&answer))
     }
 
-    /// Why the last scrape of its target failed; empty if it did not.
+    /// Why the last scrape of its first target failed; empty if it did not.
     pub fn last_error(&self) -> Result<String, LabError> {
         let answer = self.ask("/api/v1/targets")?;
         let error = answer.pointer("/data/activeTargets/0/lastError").and_then(Value::as_str);

@@ -1,0 +1,3 @@
+//! What `podsonar-lab` does, one file for each verb.
+
+pub(crate) mod cluster;

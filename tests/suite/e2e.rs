@@ -1,0 +1,59 @@
+//! The agent in a real cluster of six nodes in three zones, which all tests here share, one after another. Each leaves
+//! the cluster as it found it.
+
+#[path = "e2e/agents.rs"]
+mod agents;
+#[path = "e2e/faults.rs"]
+mod faults;
+
+use podsonar_lab::clock::Deadline;
+use podsonar_lab::cluster::{Image, Settings};
+use podsonar_lab::{Cluster, agent};
+use std::ops::{Deref, DerefMut};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The cluster, for as long as a test uses it. Its end is this process's end.
+struct Shared(MutexGuard<'static, Cluster>);
+
+/// The cluster with ready agents, once no other test uses it.
+fn cluster() -> Shared {
+    static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
+        let program = agent::static_binary().expect("the agent");
+        let image = Image { name: "podsonar".into(), program, tag: "1".into() };
+        let cluster = Cluster::start(Settings { images: vec![image], ..Settings::default() });
+        Mutex::new(cluster.expect("a cluster"))
+    });
+    let shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
+    shared.wait_for_nodes(minute()).expect("all nodes");
+    shared.install_agents(minute()).expect("agents");
+    shared
+}
+
+/// A deadline for what a cluster does in seconds.
+fn minute() -> Deadline {
+    Deadline::after(Duration::from_mins(1))
+}
+
+impl Deref for Shared {
+    type Target = Cluster;
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl DerefMut for Shared {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.keep_logs();
+            eprintln!("the cluster's logs stay in {}", self.folder().display());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The agents as the manifest says.
+
+use crate::{cluster, minute};
+use podsonar_lab::Cluster;
+use podsonar_lab::clock::wait_until;
+use podsonar_lab::cluster::watched::METRICS_PORT;
+use podsonar_lab::server::prometheus::{Format, Prometheus, Version};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::Command;
+
+#[test]
+fn an_agent_is_ready_on_each_node_and_knows_where_it_is() {
+    let cluster = cluster();
+    let nodes: BTreeSet<String> = cluster.nodes().iter().map(|node| node.identity.name.clone()).collect();
+    let agents = cluster.agents().unwrap();
+    assert_eq!(agents.len(), nodes.len());
+    assert!(agents.iter().all(|agent| agent.ready), "{agents:?}");
+    for node in nodes {
+        let page = cluster.scrape(&node).unwrap();
+        assert!(page.select("podsonar_build_info", &[("source", &node)]).next().is_some(), "{node}");
+    }
+}
+
+#[test]
+fn agents_may_do_nothing_but_open_raw_sockets() {
+    let cluster = cluster();
+    for node in cluster.nodes() {
+        let name = &node.identity.name;
+        let machine = &node.running().unwrap().machine;
+        let read = |path: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("cat /proc/$(pidof podsonar)/{path}")]);
+            String::from_utf8(machine.output(command).unwrap().stdout).unwrap()
+        };
+        let status = read("status");
+        let field = |field: &str| {
+            let mut lines = status.lines().filter_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+            lines.next().unwrap_or_default().trim().to_owned()
+        };
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            let capabilities = u64::from_str_radix(&field(set), 16).unwrap();
+            let wanted = if matches!(set, "CapInh" | "CapAmb") { 0 } else { 1 << 13 };
+            assert_eq!(capabilities, wanted, "{set} on {name}: CAP_NET_RAW alone is 1 << 13");
+        }
+        assert_eq!(field("Uid"), "0\t0\t0\t0", "{name}");
+        assert_eq!(field("NoNewPrivs"), "1", "{name}");
+        assert_eq!(field("Seccomp"), "2", "{name}: filtered");
+        let mounts = read("mounts");
+        let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).unwrap();
+        assert!(root.split(' ').nth(3).unwrap().starts_with("ro,"), "{name}: {root}");
+        assert!(read("net/dev").contains("eth0"), "{name}: the pod's network, not the node's");
+    }
+}
+
+#[test]
+fn prometheus_scrapes_every_agent_by_its_pods_address() {
+    let cluster = cluster();
+    let nodes: BTreeSet<String> = cluster.nodes().iter().map(|node| node.identity.name.clone()).collect();
+    let prometheus =
+        Prometheus::start(cluster.router(), Version::Three, Format::Native, 9090, &targets(&cluster));
+    let prometheus = prometheus.unwrap();
+    wait_until(minute(), "answered probes of every agent", || {
+        let series = prometheus.query("sum by (source) (podsonar_probes_total{result=\"reply\"}) > 0")?;
+        let sources: BTreeSet<String> =
+            series.into_iter().filter_map(|mut sample| sample.labels.remove("source")).collect();
+        Ok((sources == nodes).then_some(()))
+    })
+    .unwrap();
+    let up: Vec<f64> = prometheus.query("up").unwrap().iter().map(|sample| sample.value).collect();
+    assert_eq!(up, vec![1.0; nodes.len()]);
+}
+
+fn targets(cluster: &Cluster) -> Vec<SocketAddr> {
+    let agents = cluster.agents().expect("agents");
+    agents.iter().map(|agent| (*agent.addresses.first().expect("an address"), METRICS_PORT).into()).collect()
+}
