@@ -14,6 +14,7 @@ mod dns;
 mod ledger;
 #[cfg(test)]
 mod names;
+mod pods;
 mod preflight;
 #[cfg(test)]
 mod record;
