@@ -11,7 +11,7 @@ use crate::inflight::{Probe, Purpose, State};
 use crate::inquiry::Inquiry;
 use crate::outcome::{Outcome, ProbeResult, Void};
 use crate::schedule::Grid;
-use crate::target::{Planned, Protocol, Stream, StreamId};
+use crate::target::{Planned, Protocol, Stream, StreamId, Target};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::SizeClass;
@@ -121,6 +121,16 @@ impl Streams {
         self.slots.iter().flatten()
     }
 
+    /// A stream that asks the same target in the same way, again and again.
+    fn kin(&self, stream: &Stream) -> Option<&StreamState> {
+        let Target { address, port, pod, .. } = &*stream.target;
+        self.iter().find(|state| {
+            let kin = &state.planned.stream;
+            let same = (kin.protocol, &kin.target.port, &kin.target.pod) == (stream.protocol, port, pod);
+            !state.once && state.to == *address && same
+        })
+    }
+
     /// Those that are probed once.
     pub(super) fn once(&self) -> impl Iterator<Item = StreamId> {
         self.iter().filter(|state| state.once).map(|state| state.id)
@@ -187,10 +197,15 @@ impl Engine {
         self.join(id, plan, grid, grid.at_or_after(now), large, false);
     }
 
-    /// Adds a stream whose only probe is due now.
+    /// Adds a stream whose only probe is due now. What is known of its target from another stream holds for it too: the
+    /// silence of a port that has answered may be its application's.
     pub(super) fn add_once(&mut self, now: Instant, plan: &Planned) {
         let id = self.streams.next_id();
+        let kin = self.streams.kin(&plan.stream).map(|kin| (kin.answering, kin.listening));
         self.join(id, plan, Grid::at(now.as_nanos(), plan.interval), now, None, true);
+        if let (Some(state), Some((answering, listening))) = (self.streams.get(id), kin) {
+            (state.answering, state.listening) = (answering, listening);
+        }
     }
 
     fn join(
