@@ -201,7 +201,7 @@ pub static ALL: &[Metric] = &[
         labels: &["source", "source_zone", "server", "name", "result"],
         help: "Names asked of name servers, by what became of the whole search: noerror, nxdomain, nodata, servfail \
                (also a referral), refused, other_rcode, malformed, mismatch (not the expected address), timeout, \
-               unreachable (an ICMP error), not_sent.",
+               unreachable (an ICMP error), not_sent. The names pod and bare_pod are those of pods together.",
         samples: Samples::Name(dns::queries),
     },
     Metric {

@@ -26,7 +26,7 @@ use tokio::time::{Instant as Deadline, interval, timeout_at};
 
 use crate::clock::{self, Clocks, SystemClocks};
 use crate::degrade::{self, Means, MeansByChannel};
-use crate::discovery::pod_names::NamedPod;
+use crate::discovery::pod_names::{NamedPod, Unserved};
 use crate::driver::{self, Driver};
 use crate::glance;
 use crate::http::{self, Limits, Site};
@@ -166,6 +166,8 @@ struct Agent {
     channels: Vec<Channel>,
     driver: driver::Handle,
     asking: SharedAsking,
+    /// Name servers without pods' names.
+    unserved: Unserved,
     answers: UnboundedReceiver<Answered>,
     queried: UnboundedReceiver<Vec<Queried>>,
     metrics: Arc<Metrics>,
@@ -258,6 +260,7 @@ impl Agent {
             channels,
             driver,
             asking,
+            unserved: Unserved::default(),
             answers,
             queried,
             metrics,
@@ -313,7 +316,7 @@ impl Agent {
     }
 
     /// A pod's name was asked for. Where it is right, its address is probed once.
-    fn resolved(&self, question: &Question, pod: &NamedPod, result: QueryResult) {
+    fn resolved(&mut self, question: &Question, pod: &NamedPod, result: QueryResult) {
         let PodId { namespace, name, .. } = &*pod.id;
         tracing::debug!(
             server = %question.server,
@@ -323,7 +326,17 @@ impl Agent {
             result = result.label(),
             "pod's name"
         );
-        if &*question.name == POD_NAMES && result == QueryResult::NoError {
+        if &*question.name != POD_NAMES {
+            return;
+        }
+        if self.unserved.note(question.server, result) {
+            tracing::warn!(
+                server = %question.server,
+                "the name server has no pods' names: each is nxdomain (CoreDNS has `pods disabled`, or the cluster's \
+                 domain is another one: dns.cluster_domain); dns.pods: false ends the questions"
+            );
+        }
+        if result == QueryResult::NoError {
             self.driver.probe_once(self.plan.once(pod, self.means));
         }
     }

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use podsonar_core::mesh::Pod;
-use podsonar_core::query::Record;
 use podsonar_core::query::pods::{Askable, is_bare_name, pod_name};
+use podsonar_core::query::{QueryResult, Record};
 use podsonar_core::target::PodId;
 
 /// Places in rounds that are remembered: above it, rounds of servers that are asked no more are among them.
@@ -149,6 +149,35 @@ impl Rounds {
     }
 }
 
+/// After so many pods' names in a row that do not exist, and none that does, a server is believed to have none.
+const UNSERVED: u32 = 10;
+
+/// Which name servers have pods' names at all. `CoreDNS` with `pods disabled` has none, which is no fault of a pod.
+#[derive(Debug, Default)]
+pub struct Unserved(HashMap<SocketAddr, Option<u32>>);
+
+impl Unserved {
+    /// Takes what became of a question about a pod's name; whether it is now, for the first time, clear that its server
+    /// has none.
+    pub fn note(&mut self, server: SocketAddr, result: QueryResult) -> bool {
+        if self.0.len() >= MAX_PLACES && !self.0.contains_key(&server) {
+            self.0.clear();
+        }
+        let missing = self.0.entry(server).or_insert(Some(0));
+        match (result, &mut *missing) {
+            (QueryResult::NxDomain, Some(count)) => {
+                *count = count.saturating_add(1);
+                *count == UNSERVED
+            }
+            (QueryResult::NoError | QueryResult::Mismatch, _) => {
+                *missing = None;
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The pod that follows the last one, and the first behind the end.
 fn after<'a>(pods: &'a [NamedPod], last: Option<&Key>) -> Option<&'a NamedPod> {
     let place = last.map_or(0, |last| pods.partition_point(|pod| pod.key() <= *last));
@@ -203,6 +232,17 @@ mod tests {
         assert_eq!([bare(&mut rounds), bare(&mut rounds)], ["a", "a"]);
         rounds.pods.replace(Vec::new());
         assert_eq!(rounds.next_bare(server(1)), None);
+    }
+
+    #[test]
+    fn a_server_has_no_pods_names_if_many_are_missing_and_none_was_ever_there() {
+        let mut unserved = Unserved::default();
+        let told: Vec<_> = (0..30).filter(|_| unserved.note(server(1), QueryResult::NxDomain)).collect();
+        assert_eq!(told, [9]);
+        for result in [QueryResult::NxDomain, QueryResult::Timeout, QueryResult::NoError] {
+            assert!(!unserved.note(server(2), result));
+        }
+        assert!((0..100).all(|_| !unserved.note(server(2), QueryResult::NxDomain)));
     }
 
     #[test]

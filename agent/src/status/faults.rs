@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use podsonar_core::query::QueryResult;
+use podsonar_core::query::pods::{BARE_POD_NAMES, POD_NAMES};
 use podsonar_core::target::Kind;
 use serde::Serialize;
 
@@ -160,9 +161,22 @@ fn name_servers(metrics: &Metrics, find: &mut impl FnMut(Scope, &str, String)) {
             );
             continue;
         }
-        for (name, result) in names.iter().filter(|(_, result)| is_failure(*result)) {
-            find(Scope::Name, name, format!("{} from {server}", result.label()));
+        for (name, result) in names.iter().filter(|(name, result)| is_wrong(name, *result)) {
+            find(Scope::Name, words(name), format!("{} from {server}", result.label()));
         }
+    }
+}
+
+/// A bare pod name is none in DNS: the only wrong answer is one.
+fn is_wrong(name: &str, result: QueryResult) -> bool {
+    is_failure(result) || (name == BARE_POD_NAMES && result == QueryResult::NoError)
+}
+
+fn words(name: &str) -> &str {
+    match name {
+        POD_NAMES => "a pod's name",
+        BARE_POD_NAMES => "a bare pod name, which must not resolve",
+        name => name,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Name servers that misbehave in every way, on loopback: each has its result, and nothing hangs.
 
-mod server;
+pub(crate) mod server;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc::channel;

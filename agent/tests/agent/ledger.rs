@@ -1,5 +1,6 @@
 //! What the engine tells, and what the metrics then say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Book, RETAIN, clock, outcome, planned, report};
@@ -7,7 +8,7 @@ use podsonar::ledger::TickReport;
 use podsonar_core::outcome::{
     LateHint, Outcome, ProbeResult, Rtt, SendError, Sent, StampSource, Stray, Unreachable, Void,
 };
-use podsonar_core::target::{Protocol, StreamId};
+use podsonar_core::target::{Kind, Planned, PodId, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::Instant;
 
 const RTT: Rtt = Rtt::Observed(Duration::from_micros(300));
@@ -183,4 +184,39 @@ fn what_comes_for_an_unknown_stream_changes_nothing() {
     book.ledger.removed(StreamId(9), Instant::from_nanos(0));
     assert_eq!(book.lines(&["podsonar_"]), before);
     assert_eq!(planned("192.0.2.1", Protocol::Icmp).stream.target.port, None);
+}
+
+#[test]
+fn addresses_of_pods_names_are_one_path_and_no_targets() {
+    let mut book = Book::new();
+    for (id, last) in [(1, 1), (2, 2), (3, 3)] {
+        for protocol in [Protocol::Icmp, Protocol::Tcp] {
+            let id = id * 10 + protocol as u64;
+            let planned = planned(&format!("10.0.0.{last}:80"), protocol);
+            let pod = Arc::new(PodId {
+                uid: last.to_string().into(),
+                namespace: "web".into(),
+                name: "web-1".into(),
+                workload: Arc::default(),
+            });
+            let target = Target::new(Kind::Name, "pod".into(), planned.stream.target.address, Some(80));
+            let target = Arc::new(Target { pod: Some(pod), ..target });
+            let planned = Planned { stream: Stream { target, protocol }, ..planned };
+            book.ledger.added(StreamId(id), &planned);
+            book.outcome(id, if last == 3 { ProbeResult::Lost } else { ProbeResult::Reply(RTT) });
+            book.ledger.removed(StreamId(id), clock(0).mono);
+        }
+    }
+    book.tick(1);
+    for protocol in ["icmp", "tcp"] {
+        let of = |result: &str| {
+            let labels = ["probes_total", protocol, "kind=\"name\"", "destination=\"pod\"", result];
+            book.value(&labels)
+        };
+        assert_eq!((of("result=\"reply\""), of("result=\"lost\"")), ("2".into(), "1".into()));
+    }
+    assert_eq!(book.targets(), 0);
+    for none in ["unhealthy_target{", "rtt_floor_seconds{", "loss_episodes_total{", "10.0.0."] {
+        assert!(book.lines(&[none]).is_empty(), "{none}");
+    }
 }

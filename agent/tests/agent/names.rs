@@ -113,7 +113,14 @@ fn many_names_come_in_pieces_of_bounded_size() {
 /// Lets a book have seen name servers, for the golden scrape.
 pub(crate) fn feed(book: &Book) {
     let mut dns = dns(book);
-    dns.configure(pairs(&[(SERVER, "web.test"), (OTHER, "web.test")]), clock(0).mono);
+    dns.configure(
+        pairs(&[(SERVER, "web.test"), (OTHER, "web.test"), (SERVER, "pod"), (SERVER, "bare_pod")]),
+        clock(0).mono,
+    );
+    let pod = exchange(Form::AsWritten, QueryResult::Mismatch, Some(Duration::from_micros(380)));
+    book_answer(&dns, "pod", &answer(QueryResult::Mismatch, vec![pod]));
+    let bare = exchange(Form::Searched, QueryResult::NxDomain, Some(Duration::from_micros(390)));
+    book_answer(&dns, "bare_pod", &answer(QueryResult::NxDomain, vec![bare]));
     let mut searched = exchange(Form::Searched, QueryResult::ServFail, Some(Duration::from_micros(420)));
     searched.ignored[Ignored::OtherAddress as usize] = 2;
     let as_written = exchange(Form::AsWritten, QueryResult::NxDomain, Some(Duration::from_millis(7)));

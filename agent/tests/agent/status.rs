@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use podsonar::metrics::dns::DnsMetrics;
 use podsonar::status::{Scope, Status};
+use podsonar_core::engine::Question;
 use podsonar_core::outcome::{ProbeResult, Rtt};
+use podsonar_core::query::{QueryResult, Record};
 use podsonar_core::target::{Kind, Planned, PodId, Protocol, StreamId, Target};
 
 use crate::config::Folder;
 use crate::reload::Agent;
-use crate::support::{Book, planned};
+use crate::support::{Book, RETAIN, clock, planned};
 
 #[test]
 fn without_faults_there_is_what_is_probed_and_that_all_is_well() {
@@ -54,6 +57,28 @@ fn an_agent_that_is_silent_alone_is_no_silent_node() {
     let faults = Status::of(&book.metrics).faults;
     assert_eq!(faults.len(), 1, "{faults:#?}");
     assert_eq!(faults[0].what, "its agent does not answer, others there do (zone zone-b)");
+}
+
+#[test]
+fn a_bare_pod_name_that_resolves_is_a_fault_and_one_that_does_not_is_none() {
+    use QueryResult::{Mismatch, NoError, NxDomain};
+    let book = Book::new();
+    let told = |results: &[(&str, QueryResult)]| {
+        let mut dns = DnsMetrics::new(Arc::clone(&book.metrics), RETAIN);
+        let server = "10.96.0.10:53".parse().unwrap();
+        dns.configure(results.iter().map(|(name, _)| (server, (*name).into())), clock(0).mono);
+        for (name, result) in results {
+            dns.result(&Question { name: (*name).into(), server, record: Record::A }, *result);
+        }
+        let faults = Status::of(&book.metrics).faults;
+        faults.into_iter().map(|fault| format!("{} {}", fault.place, fault.what)).collect::<Vec<_>>()
+    };
+    assert!(told(&[("pod", NoError), ("bare_pod", NxDomain)]).is_empty());
+    assert_eq!(
+        told(&[("pod", NxDomain), ("bare_pod", NoError)]),
+        ["a bare pod name, which must not resolve noerror from 10.96.0.10"]
+    );
+    assert_eq!(told(&[("pod", Mismatch), ("bare_pod", NxDomain)]), ["a pod's name mismatch from 10.96.0.10"]);
 }
 
 #[test]

@@ -79,8 +79,8 @@ mod tests {
     use crate::outcome::{ProbeResult, StampSource, Stray, Void};
     use crate::target::{Kind, Protocol, Stream, Target};
     use crate::time::{ClockReading, WallTime};
-    use crate::wire::Channel;
     use crate::wire::answer::{Answer, Key};
+    use crate::wire::{Channel, tcp};
 
     #[test]
     fn each_has_one_result_and_is_gone_a_while_later() {
@@ -157,6 +157,41 @@ mod tests {
         assert_eq!(results.iter().filter(|result| **result == "skipped").count(), 199);
     }
 
+    #[test]
+    fn a_port_whose_application_stopped_is_no_loss_for_who_asks_once_either() {
+        let mut engine = engine(1_000);
+        let planned = Planned { interval: Duration::from_hours(1), ..plan(1, Protocol::Tcp) };
+        engine.set_streams(at(1_000), &[planned]);
+        let mut results = Vec::new();
+        let mut stopped = false;
+        for millis in (1_010..3_612_000).step_by(10) {
+            if millis == 3_602_010 {
+                stopped = true;
+                results.clear();
+                engine.probe_once(at(millis), &[plan(1, Protocol::Tcp)]);
+            }
+            for transmit in tick(&mut engine, millis) {
+                let TransmitKind::Syn(syn) = transmit.kind else { continue };
+                let answer = tcp::Answer {
+                    source_port: syn.destination_port,
+                    destination_port: syn.source_port,
+                    sequence: syn.sequence,
+                    reset: syn.destination_port == 1,
+                };
+                if !stopped || answer.reset {
+                    let later = wall(millis + 1);
+                    engine.handle_answer(transmit.to, Answer::Segment(answer), Some(later));
+                }
+            }
+            let events = std::iter::from_fn(|| engine.poll_event());
+            results.extend(events.filter_map(|event| match event {
+                Event::Outcome(outcome) => Some(outcome.result.label()),
+                _ => None,
+            }));
+        }
+        assert_eq!(results, ["listener"]);
+    }
+
     /// One tick in the driver's order; what was sent.
     fn tick(engine: &mut Engine, millis: u64) -> Vec<Transmit> {
         engine.handle_clock(reading(millis));
@@ -190,7 +225,7 @@ mod tests {
             epoch: 1,
             key: Secret([1; 16]),
             icmp_id: 1,
-            source_ports_v4: vec![40_000],
+            source_ports_v4: vec![40_000, 40_001],
             source_ports_v6: vec![],
             closed_port: 1,
             size: 56,

@@ -14,7 +14,7 @@ use crate::inflight::{Probe, Purpose, State};
 use crate::inquiry::Inquiry;
 use crate::outcome::{Outcome, ProbeResult, Void};
 use crate::schedule::Grid;
-use crate::target::{Kind, Planned, Protocol, Stream, StreamId};
+use crate::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
 use crate::time::Instant;
 use crate::wire::answer::Key;
 use crate::wire::payload::SizeClass;
@@ -42,6 +42,7 @@ pub(super) struct Streams {
 
 /// One stream between its probes.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct StreamState {
     id: StreamId,
     pub(super) planned: Planned,
@@ -154,6 +155,16 @@ impl Streams {
         self.slots.iter().flatten()
     }
 
+    /// A stream that asks the same target in the same way, again and again.
+    fn kin(&self, stream: &Stream) -> Option<&StreamState> {
+        let Target { address, port, pod, .. } = &*stream.target;
+        self.iter().find(|state| {
+            let kin = &state.planned.stream;
+            let same = (kin.protocol, &kin.target.port, &kin.target.pod) == (stream.protocol, port, pod);
+            !state.once && state.to == *address && same
+        })
+    }
+
     /// Those that are probed once.
     pub(super) fn once(&self) -> impl Iterator<Item = StreamId> {
         self.iter().filter(|state| state.once).map(|state| state.id)
@@ -218,7 +229,8 @@ impl Engine {
         self.join(now, plan, false);
     }
 
-    /// Adds a stream whose only probe is due now.
+    /// Adds a stream whose only probe is due now. What is known of its target from another stream holds for it too: the
+    /// silence of a port that has answered may be its application's.
     pub(super) fn add_once(&mut self, now: Instant, plan: &Planned) {
         self.join(now, plan, true);
     }
@@ -234,7 +246,12 @@ impl Engine {
         let large = if once { None } else { self.join_large(now, id, plan) };
         let target = &plan.stream.target;
         let owner = self.owners.join(target);
-        let known = owner.filter(|_| !once).and_then(|_| self.departed.recall(&plan.stream, now));
+        let known = if once {
+            let kin = self.streams.kin(&plan.stream).map(StreamState::knowledge);
+            kin.map(|kin| Knowledge { losses_in_a_row: 0, last_due: due, ..kin })
+        } else {
+            owner.and_then(|_| self.departed.recall(&plan.stream, now))
+        };
         let Knowledge { heard, answers_owner, answering, listening, losses_in_a_row, last_due } =
             known.unwrap_or(Knowledge { last_due: due, ..Knowledge::default() });
         let mut state = StreamState {
