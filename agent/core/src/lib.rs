@@ -14,6 +14,7 @@ pub mod health;
 pub mod mesh;
 pub mod outcome;
 pub mod query;
+pub mod roster;
 pub mod selection;
 pub mod shape;
 pub mod target;
