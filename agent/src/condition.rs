@@ -1,5 +1,6 @@
 //! How a target is, in one word: from what its streams have heard lately.
 
+use podsonar_core::engine::Baseline;
 use podsonar_core::outcome::ProbeResult;
 use podsonar_core::target::Protocol;
 
@@ -18,6 +19,19 @@ pub enum Heard {
     Silence,
     /// The application does not take connections.
     Listener,
+    /// It has never answered anybody.
+    NeverAnswered,
+    /// It answers the agent of its own node, and us never.
+    NeverReachable,
+}
+
+impl From<Baseline> for Heard {
+    fn from(baseline: Baseline) -> Self {
+        match baseline {
+            Baseline::NeverAnswered => Self::NeverAnswered,
+            Baseline::NeverReachable => Self::NeverReachable,
+        }
+    }
 }
 
 /// A stream's latest results, as far as they make its [`Heard`].
@@ -37,7 +51,7 @@ impl Streak {
             }
             ProbeResult::Lost | ProbeResult::Unreachable(_) => {
                 self.losses = self.losses.saturating_add(1);
-                if self.losses < SILENT_RUN || !verdicts {
+                if self.losses < SILENT_RUN || !verdicts || self.has_never_answered() {
                     return None;
                 }
                 Heard::Silence
@@ -45,6 +59,19 @@ impl Streak {
             ProbeResult::Listener if verdicts => Heard::Listener,
             ProbeResult::Listener | ProbeResult::Void(_) => return None,
         };
+        self.set(heard)
+    }
+
+    /// A stream that has never answered is seen so from now on, until it does; the new state if it has changed.
+    pub fn note_baseline(&mut self, baseline: Baseline) -> Option<Heard> {
+        self.set(baseline.into())
+    }
+
+    fn has_never_answered(self) -> bool {
+        matches!(self.heard, Heard::NeverAnswered | Heard::NeverReachable)
+    }
+
+    fn set(&mut self, heard: Heard) -> Option<Heard> {
         let changed = self.heard != heard;
         self.heard = heard;
         changed.then_some(heard)
@@ -60,6 +87,10 @@ pub enum State {
     IcmpFiltered,
     /// The network is fine, the application takes no connections.
     Listener,
+    /// Nobody has ever heard it.
+    NeverAnswered,
+    /// The agent of its own node hears it, and this one never did.
+    NeverReachable,
     /// Nothing is known yet.
     New,
     /// Nothing is answered.
@@ -70,8 +101,16 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of the enum, which is that of the labels.
-    pub const ALL: [Self; 6] =
-        [Self::Answering, Self::IcmpFiltered, Self::Listener, Self::New, Self::Silent, Self::TcpFiltered];
+    pub const ALL: [Self; 8] = [
+        Self::Answering,
+        Self::IcmpFiltered,
+        Self::Listener,
+        Self::NeverAnswered,
+        Self::NeverReachable,
+        Self::New,
+        Self::Silent,
+        Self::TcpFiltered,
+    ];
 
     /// The label value.
     pub const fn label(self) -> &'static str {
@@ -81,6 +120,8 @@ impl State {
             Self::IcmpFiltered => "icmp_filtered",
             Self::TcpFiltered => "tcp_filtered",
             Self::Listener => "listener",
+            Self::NeverAnswered => "never_answered",
+            Self::NeverReachable => "never_reachable",
             Self::Silent => "silent",
         }
     }
@@ -95,6 +136,10 @@ impl State {
             Self::IcmpFiltered => "silent, while TCP is answered: a filter, as a rule",
             Self::TcpFiltered => "silent, while ICMP is answered: a filter, as a rule",
             Self::Listener => "the application takes no connections, the network is fine",
+            Self::NeverAnswered => "has never answered anybody",
+            Self::NeverReachable => {
+                "has answered the agent of its node for a minute or more, and this one never"
+            }
             Self::Silent => "silent",
         }
     }
@@ -120,21 +165,28 @@ impl Condition {
     /// How the target is.
     pub fn state(self) -> State {
         let any = |wanted: Heard| self.0.iter().flatten().any(|heard| *heard == wanted);
-        let icmp_silent = self.of(Protocol::Icmp) == Some(Heard::Silence);
-        match (any(Heard::Answers), any(Heard::Silence), any(Heard::Listener)) {
-            (_, _, true) => State::Listener,
-            (true, true, false) if icmp_silent => State::IcmpFiltered,
-            (true, true, false) => State::TcpFiltered,
-            (true, false, false) => State::Answering,
-            (false, true, false) => State::Silent,
-            (false, false, false) => State::New,
+        let silent =
+            |heard: Heard| matches!(heard, Heard::Silence | Heard::NeverAnswered | Heard::NeverReachable);
+        let any_silent = self.0.into_iter().flatten().any(silent);
+        let icmp_silent = self.of(Protocol::Icmp).is_some_and(silent);
+        match (any(Heard::Answers), any_silent) {
+            _ if any(Heard::Listener) => State::Listener,
+            (true, true) if icmp_silent => State::IcmpFiltered,
+            (true, true) => State::TcpFiltered,
+            (true, false) => State::Answering,
+            (false, true) if any(Heard::Silence) => State::Silent,
+            (false, true) if any(Heard::NeverReachable) => State::NeverReachable,
+            (false, true) => State::NeverAnswered,
+            (false, false) => State::New,
         }
     }
 
     /// The protocols by which the target is in trouble.
     pub fn in_trouble(self) -> impl Iterator<Item = Protocol> {
-        let trouble =
-            move |protocol: &Protocol| matches!(self.of(*protocol), Some(Heard::Silence | Heard::Listener));
+        let trouble = move |protocol: &Protocol| {
+            let heard = self.of(*protocol);
+            matches!(heard, Some(Heard::Silence | Heard::Listener | Heard::NeverReachable))
+        };
         Protocol::ALL.into_iter().filter(trouble)
     }
 
@@ -173,6 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn what_never_answered_is_not_silent_and_one_answer_makes_it_like_any_other() {
+        let mut streak = Streak::default();
+        assert_eq!(streak.note_baseline(Baseline::NeverAnswered), Some(Heard::NeverAnswered));
+        assert_eq!(streak.note_baseline(Baseline::NeverReachable), Some(Heard::NeverReachable));
+        assert!((0..10).all(|_| streak.note(ProbeResult::Lost, true).is_none()));
+        assert_eq!(streak.note(REPLY, true), Some(Heard::Answers));
+        let heard: Vec<_> = (0..3).map(|_| streak.note(ProbeResult::Lost, true)).collect();
+        assert_eq!(heard, [None, None, Some(Heard::Silence)]);
+    }
+
+    #[test]
     fn states_are_listed_in_their_own_order() {
         assert!(State::ALL.iter().enumerate().all(|(place, state)| *state as usize == place));
         assert!(State::ALL.is_sorted_by_key(|state| state.label()));
@@ -180,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_targets_state_tells_filter_application_and_network_apart() {
-        use Heard::{Answers, Listener, Nothing, Silence};
+        use Heard::{Answers, Listener, NeverAnswered, NeverReachable, Nothing, Silence};
         for (icmp, tcp, state) in [
             (Some(Nothing), Some(Nothing), State::New),
             (Some(Answers), Some(Nothing), State::Answering),
@@ -191,6 +254,12 @@ mod tests {
             (Some(Silence), Some(Silence), State::Silent),
             (Some(Silence), None, State::Silent),
             (None, Some(Silence), State::Silent),
+            (Some(NeverAnswered), None, State::NeverAnswered),
+            (Some(NeverAnswered), Some(Answers), State::IcmpFiltered),
+            (Some(Answers), Some(NeverReachable), State::TcpFiltered),
+            (Some(NeverAnswered), Some(NeverReachable), State::NeverReachable),
+            (Some(NeverAnswered), Some(Silence), State::Silent),
+            (Some(NeverAnswered), Some(Nothing), State::NeverAnswered),
         ] {
             let mut condition = Condition::default();
             condition.set(Protocol::Icmp, icmp);

@@ -202,6 +202,7 @@ mod tests {
             stream: Stream { target: Arc::new(target), protocol },
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(800),
+            presumed: false,
         }
     }
 }

@@ -7,13 +7,16 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use podsonar_core::engine::{
-    Connect, Connected, Engine, Event, PlannedQuestion, Poll, ProbeId, QuestionId, Transmit,
+    Connect, Connected, Engine, Event, FetchId, Fetched, PlannedFetch, PlannedQuestion, Poll, ProbeId,
+    QuestionId, Transmit,
 };
+use podsonar_core::mesh::{NodeView, Peer};
 use podsonar_core::outcome::{SendError, StampSource, Unreachable};
 use podsonar_core::query::QueryResult;
 use podsonar_core::target::{Family, Planned};
@@ -55,6 +58,14 @@ enum Command {
     Ask(Vec<PlannedQuestion>, f64),
     /// Probe each of these once.
     Once(Vec<Planned>),
+    /// Fetch these lists from now on.
+    Fetch(Vec<PlannedFetch>),
+    /// These are all the agents that there are.
+    Peers(Vec<Peer>),
+    /// This is so of the own node.
+    View(Arc<NodeView>),
+    /// A list asked for so long after a lost probe confirms its loss.
+    Settle(Duration),
     /// Something on this host answers SYNs for everybody, or no longer.
     Intercepted(bool),
     /// Send nothing more, wait for the probes in flight, end.
@@ -83,6 +94,28 @@ impl Handle {
     /// Probes each of these once, see [`Engine::probe_once`].
     pub fn probe_once(&self, planned: Vec<Planned>) {
         self.tell(Command::Once(planned));
+    }
+
+    /// Replaces which lists are fetched.
+    pub fn fetch(&self, planned: Vec<PlannedFetch>) {
+        self.tell(Command::Fetch(planned));
+    }
+
+    /// Replaces the agents that there are beside this one: all, or those of all nodes that are probed. To be told before
+    /// the streams that follow from it.
+    pub fn peers(&self, peers: Vec<Peer>) {
+        self.tell(Command::Peers(peers));
+    }
+
+    /// What this agent itself tells of its own node; it holds until another is told, and so must be told whenever it
+    /// changes, the state of the watch included.
+    pub fn view(&self, view: Arc<NodeView>) {
+        self.tell(Command::View(view));
+    }
+
+    /// How long an agent may take to learn that one of its pods goes.
+    pub fn settle(&self, settle: Duration) {
+        self.tell(Command::Settle(settle));
     }
 
     /// Something on this host answers SYNs for everybody, or no longer: then TCP is not measured.
@@ -136,17 +169,22 @@ pub trait Errands: fmt::Debug + Send {
     /// Asks a question.
     fn ask(&mut self, id: QuestionId, question: &PlannedQuestion);
 
+    /// Fetches a list.
+    fn fetch(&mut self, id: FetchId, fetch: &PlannedFetch);
+
     /// What has been done since it was last asked, if anything.
     fn next_done(&mut self) -> Option<Done>;
 }
 
 /// An errand that has been carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// A handshake.
     Connected(ProbeId, Connected),
     /// A question.
     Queried(QuestionId, QueryResult),
+    /// A fetch.
+    Fetched(FetchId, Fetched),
 }
 
 /// Engine, sockets and clocks, and the buffers between them.
@@ -282,6 +320,10 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                     self.engine.set_questions(self.clocks.mono(), &planned, max_qps);
                 }
                 Ok(Command::Once(planned)) => self.engine.probe_once(self.clocks.mono(), &planned),
+                Ok(Command::Fetch(planned)) => self.engine.set_fetches(self.clocks.mono(), &planned),
+                Ok(Command::Peers(peers)) => self.engine.handle_peers(self.clocks.mono(), &peers),
+                Ok(Command::View(view)) => self.engine.handle_view(self.clocks.mono(), view),
+                Ok(Command::Settle(settle)) => self.engine.set_settle(settle),
                 Ok(Command::Intercepted(intercepted)) => self.engine.set_intercepted(intercepted),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.wind_down(ticker),
                 Err(TryRecvError::Empty) => {}
@@ -342,6 +384,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             match done {
                 Done::Connected(probe, connected) => self.engine.handle_connected(probe, connected),
                 Done::Queried(question, result) => self.engine.handle_queried(question, result),
+                Done::Fetched(fetch, fetched) => self.engine.handle_fetched(fetch, reading.mono, fetched),
             }
         }
         for lane in &mut self.lanes {
@@ -373,6 +416,11 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Poll::Query(id) => {
                     if let Some(question) = self.engine.question(id) {
                         self.errands.ask(id, question);
+                    }
+                }
+                Poll::Fetch(id) => {
+                    if let Some(fetch) = self.engine.fetch(id) {
+                        self.errands.fetch(id, fetch);
                     }
                 }
                 Poll::RouteMtu(stream, to) => {
@@ -451,6 +499,10 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Event::Large(outcome) => self.ledger.large(&outcome, &clock),
                 Event::PathMtu(stream, finding) => self.ledger.path_mtu(stream, finding),
                 Event::Query(question, result) => self.ledger.query(question, result),
+                Event::Fetched(node, fetched) => self.ledger.fetched(node, fetched),
+                Event::Baseline(stream, baseline) => self.ledger.baseline(stream, baseline),
+                Event::FirstReply(stream, took) => self.ledger.first_reply(stream, Some(took)),
+                Event::FirstReplyTimeout(stream) => self.ledger.first_reply(stream, None),
             }
         }
         let mut drops = [0; Channel::ALL.len()];
@@ -464,6 +516,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             lag: self.engine.take_lag(),
             overslept: mem::take(&mut self.rest.overslept),
             in_flight: self.engine.in_flight(),
+            held: self.engine.held(),
             probes_per_second: self.engine.probes_per_second(),
             drops,
             rejects: self.engine.rejects(),

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podsonar_core::engine::{PathMtuFinding, Question};
+use podsonar_core::engine::{Fetched, PathMtuFinding, Question};
 use podsonar_core::health::{Health, Signs};
 use podsonar_core::outcome::{LateHint, Outcome, Rtt, Sent, StampSource, Stray};
 use podsonar_core::query::QueryResult;
@@ -40,6 +40,8 @@ pub struct TickReport {
     pub overslept: Duration,
     /// Probes sent and without result.
     pub in_flight: usize,
+    /// Losses that wait for their confirmation.
+    pub held: usize,
     /// Probes that fall due each second.
     pub probes_per_second: f64,
     /// Packets dropped by each channel's socket since it was opened, by [`Channel::index`].
@@ -64,12 +66,17 @@ pub struct Ledger {
     /// Where results of questions to name servers go, a tick's together.
     queries: Option<UnboundedSender<Vec<Queried>>>,
     queried: Vec<Queried>,
+    /// Where the ends of fetches go.
+    fetches: Option<UnboundedSender<FetchedFrom>>,
     paths: Paths,
     targets: HashMap<Arc<Target>, Condition>,
 }
 
 /// A question that has ended, and how.
 pub type Queried = (Arc<Question>, QueryResult);
+
+/// A fetch that has ended: of which node, and how.
+pub type FetchedFrom = (Arc<str>, Fetched);
 
 /// A stream that is probed.
 #[derive(Debug)]
@@ -98,6 +105,7 @@ impl Ledger {
             live: Vec::new(),
             queries: None,
             queried: Vec::new(),
+            fetches: None,
             paths: Paths::default(),
             targets: HashMap::new(),
         }
@@ -107,6 +115,12 @@ impl Ledger {
     #[must_use]
     pub fn with_queries(self, queries: UnboundedSender<Vec<Queried>>) -> Self {
         Self { queries: Some(queries), ..self }
+    }
+
+    /// The ends of fetches go there: each that fell due once.
+    #[must_use]
+    pub fn with_fetches(self, fetches: UnboundedSender<FetchedFrom>) -> Self {
+        Self { fetches: Some(fetches), ..self }
     }
 
     /// The agent's own health as of the last tick: whether it may name culprits, and what is wrong with it.
@@ -235,6 +249,7 @@ impl Ledger {
             metrics.schedule_lag.observe(lag.as_secs_f64());
         }
         metrics.in_flight.set(report.in_flight as u64);
+        metrics.held.set(report.held as u64);
         metrics.probes_per_second.set(report.probes_per_second);
         raise(&metrics.clock_jumps, report.clock_jumps);
         for (count, total) in metrics.drops.iter().zip(report.drops) {

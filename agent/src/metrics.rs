@@ -181,6 +181,21 @@ pub static ALL: &[Metric] = &[
         samples: Samples::Agent(shape::ratio),
     },
     Metric {
+        name: "podsonar_first_reply_seconds",
+        kind: MetricType::Histogram,
+        labels: &["protocol", "family", "kind", "source"],
+        help: "From a new pod running with an address, as its own node's agent saw it, to its first answer here; by \
+               the protocol that it answered first.",
+        samples: Samples::Agent(first_replies),
+    },
+    Metric {
+        name: "podsonar_first_reply_timeouts_total",
+        kind: MetricType::Counter,
+        labels: &["protocol", "family", "kind", "source"],
+        help: "New pods that did not answer for a minute after they ran.",
+        samples: Samples::Agent(first_reply_timeouts),
+    },
+    Metric {
         name: "podsonar_rtt_floor_seconds",
         kind: MetricType::Gauge,
         labels: PATH,
@@ -257,7 +272,9 @@ pub static ALL: &[Metric] = &[
         kind: MetricType::Gauge,
         labels: &["kind", "state"],
         help: "Targets by state: new (nothing known yet), answering, icmp_filtered (TCP is answered, ICMP is not), \
-               tcp_filtered, listener (the application takes no connections), silent.",
+               tcp_filtered, listener (the application takes no connections), silent, never_answered (to nobody as far \
+               as is known: its silence is no loss), never_reachable (for a minute to its own node's agent, and never \
+               here).",
         samples: Samples::Agent(faults::targets),
     },
     Metric {
@@ -365,6 +382,13 @@ pub static ALL: &[Metric] = &[
         labels: &[],
         help: "Probes that were sent and have no result yet.",
         samples: Samples::Agent(|metrics, family| metrics.in_flight.encode(family)),
+    },
+    Metric {
+        name: "podsonar_held_losses",
+        kind: MetricType::Gauge,
+        labels: &[],
+        help: "Losses of agents, pods and nodes' addresses that wait until it is clear that their target is still there.",
+        samples: Samples::Agent(|metrics, family| metrics.held.encode(family)),
     },
     Metric {
         name: "podsonar_stamp_source_total",
@@ -591,6 +615,20 @@ fn late_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result
 
 fn duplicate_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     groups(metrics, |_, group, labels| sample(&mut family, &[labels], &group.duplicates))
+}
+
+fn first_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    groups(metrics, |kind, group, labels| match kind {
+        Kind::Pod => sample(&mut family, &[labels], &group.first_replies),
+        Kind::Agent | Kind::Node | Kind::Name | Kind::Fixed | Kind::Control => Ok(()),
+    })
+}
+
+fn first_reply_timeouts(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    groups(metrics, |kind, group, labels| match kind {
+        Kind::Pod => sample(&mut family, &[labels], &group.first_reply_timeouts),
+        Kind::Agent | Kind::Node | Kind::Name | Kind::Fixed | Kind::Control => Ok(()),
+    })
 }
 
 fn stamp_source(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {

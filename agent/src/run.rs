@@ -249,6 +249,7 @@ impl Agent {
             Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono).with_queries(ended),
             driver::Settings { channels: channels.clone(), icmp_id },
         ))?;
+        driver.settle(probing.mesh.settle);
         driver.intercepted(intercepted);
         tokio::spawn(throttle::watch(Arc::clone(&metrics)));
         let dns = DnsMetrics::new(Arc::clone(&metrics), probing.retain);
@@ -277,6 +278,7 @@ impl Agent {
     /// Other settings than before, validated.
     fn replace(&mut self, probing: Probing) {
         self.plan.replace(probing);
+        self.driver.settle(self.plan.probing().mesh.settle);
         self.driver.probe(self.plan.planned(self.means));
         self.ask();
     }

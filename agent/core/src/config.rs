@@ -247,6 +247,8 @@ pub struct Mesh {
     pub pods_interval: Duration,
     /// Time between two probes of an own pod.
     pub own_pods_interval: Duration,
+    /// How long an agent may take to learn that one of its pods goes.
+    pub settle: Duration,
 }
 
 /// Names and whom to ask for them.
@@ -307,6 +309,8 @@ pub struct Buckets {
     pub http: Arc<[f64]>,
     /// Of `podsonar_loss_burst_probes`.
     pub loss_burst: Arc<[f64]>,
+    /// Of `podsonar_first_reply_seconds`.
+    pub first_reply: Arc<[f64]>,
 }
 
 impl Default for Buckets {

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use podsonar_core::config::Buckets;
 use podsonar_core::engine::{Identity, Secret};
-use podsonar_core::target::{Family, Kind, Protocol, Stream, Target};
+use podsonar_core::exchange::FetchResult;
+use podsonar_core::mesh::{Local, Pod};
+use podsonar_core::target::{Family, Kind, PodId, Protocol, Stream, Target};
 use podsonar_core::time::ClockReading;
 use podsonar_core::wire::answer::Framing;
 use podsonar_core::wire::{Channel, Transport};
 use serde_json::Value;
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
 use crate::metrics::state::{Facts, Metrics};
@@ -233,6 +236,40 @@ fn what_is_in_flight_at_the_end_is_discarded() {
     assert_eq!(count(&results, "discarded"), 1);
 }
 
+#[test]
+fn a_pods_losses_are_what_the_list_of_its_node_makes_of_them() {
+    for (told, result) in [
+        (Told::Here, "lost"),
+        (Told::Gone, "discarded"),
+        (Told::Nothing(FetchResult::Timeout), "lost"),
+        (Told::Nothing(FetchResult::Refused), "unknown"),
+    ] {
+        let (ended, mut ends) = unbounded_channel();
+        let mut world = World::with(&[pod_stream()]);
+        world.driver.errands = Box::new(Owner { told, done: VecDeque::new() });
+        let clock = world.net.clone().read();
+        world.driver.ledger = world.take_ledger().with_fetches(ended);
+        world.driver.engine.set_fetches(clock.mono, &[fetch()]);
+        world.net.borrow_mut().silent = true;
+        world.run_until(14_000);
+        world.driver.probe(&[]);
+        let results = world.results();
+        // Those of the end are still held when the stream is removed.
+        let expected = count(&results, result);
+        assert!((2..=14).contains(&expected), "{told:?}: {expected} {result} of {}", results.len());
+        assert_eq!(
+            expected + count(&results, "discarded") * usize::from(result != "discarded"),
+            results.len()
+        );
+        let mut fetched = 0;
+        while let Ok((node, _)) = ends.try_recv() {
+            assert_eq!(&*node, "node-2");
+            fetched += 1;
+        }
+        assert!((4..=15).contains(&fetched), "{told:?}: {fetched} fetches");
+    }
+}
+
 /// A driver, its fake network, and where its results go.
 struct World {
     driver: Driver<Net, Net>,
@@ -375,12 +412,17 @@ impl World {
         }
     }
 
+    /// The ledger, and for the driver another one that nobody reads.
+    fn take_ledger(&mut self) -> Ledger {
+        let clock = self.net.clone().read();
+        let metrics = Arc::new(Metrics::new(facts(), clock.wall));
+        let other = Ledger::new(metrics, None, Duration::from_mins(15), clock.mono);
+        mem::replace(&mut self.driver.ledger, other)
+    }
+
     /// Ends the record and reads it.
     fn results(&mut self) -> Vec<Value> {
-        let clock = self.net.clone().read();
-        let facts = facts();
-        let metrics = Arc::new(Metrics::new(facts, clock.wall));
-        self.driver.ledger = Ledger::new(metrics, None, Duration::from_mins(15), clock.mono);
+        drop(self.take_ledger());
         self.writer.take().unwrap().finish().unwrap();
         let text = fs::read_to_string(&self.path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -533,6 +575,7 @@ fn icmp_stream(written: &str, address: IpAddr, port: u16) -> Planned {
         stream: Stream { target, protocol: Protocol::Icmp },
         interval: Duration::from_secs(1),
         timeout: Duration::from_millis(800),
+        presumed: false,
     }
 }
 
@@ -553,8 +596,87 @@ impl Errands for Nobody {
         panic!("there is no question: {question:?}");
     }
 
+    fn fetch(&mut self, _: FetchId, fetch: &PlannedFetch) {
+        panic!("there is no fetch: {fetch:?}");
+    }
+
     fn next_done(&mut self) -> Option<Done> {
         None
+    }
+}
+
+/// The agent of node `node-2`.
+#[derive(Debug)]
+struct Owner {
+    told: Told,
+    done: VecDeque<Done>,
+}
+
+/// What it tells of its one pod.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Here,
+    Gone,
+    Nothing(FetchResult),
+}
+
+impl Errands for Owner {
+    fn connect(&mut self, connect: Connect) {
+        panic!("no stream connects: {connect:?}");
+    }
+
+    fn ask(&mut self, _: QuestionId, question: &PlannedQuestion) {
+        panic!("there is no question: {question:?}");
+    }
+
+    fn fetch(&mut self, id: FetchId, fetch: &PlannedFetch) {
+        let pod = Pod {
+            id: pod_id(),
+            addresses: vec!["fd00::8".parse().unwrap()],
+            port: None,
+            running_since: None,
+            local: Local::default(),
+        };
+        let view = NodeView {
+            node: Arc::clone(&fetch.node),
+            zone: "".into(),
+            epoch: 1,
+            addresses: Vec::new(),
+            leaving: false,
+            // Late enough for any loss of this test.
+            asked_at: Instant::from_nanos(1_000_000 * MILLISECOND),
+            watch_age: Some(Duration::ZERO),
+            pods: if matches!(self.told, Told::Here) { vec![pod] } else { Vec::new() },
+        };
+        let fetched = match self.told {
+            Told::Here | Told::Gone => Fetched { result: FetchResult::Ok, view: Some(Arc::new(view)) },
+            Told::Nothing(result) => Fetched::failed(result),
+        };
+        self.done.push_back(Done::Fetched(id, fetched));
+    }
+
+    fn next_done(&mut self) -> Option<Done> {
+        self.done.pop_front()
+    }
+}
+
+fn pod_id() -> Arc<PodId> {
+    Arc::new(PodId { uid: "1".into(), namespace: "shop".into(), name: "web".into(), workload: "".into() })
+}
+
+fn pod_stream() -> Planned {
+    let planned = icmp_stream("node-2", "fd00::8".parse().unwrap(), 80);
+    let target = Target { kind: Kind::Pod, pod: Some(pod_id()), ..(*planned.stream.target).clone() };
+    Planned { stream: Stream { target: Arc::new(target), ..planned.stream }, ..planned }
+}
+
+fn fetch() -> PlannedFetch {
+    PlannedFetch {
+        node: "node-2".into(),
+        addresses: vec!["fd00::2".parse().unwrap()],
+        port: 19_989,
+        interval: Duration::from_secs(3),
+        timeout: Duration::from_secs(2),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use podsonar_core::engine::{Boost, PathMtuFinding, Question};
+use podsonar_core::engine::{Baseline, Boost, Fetched, PathMtuFinding, Question};
 use podsonar_core::outcome::Outcome;
 use podsonar_core::query::QueryResult;
 use podsonar_core::target::{Stream, StreamId};
@@ -115,6 +116,36 @@ impl Ledger {
         }
     }
 
+    /// A fetch that fell due has ended.
+    pub fn fetched(&mut self, node: Arc<str>, fetched: Fetched) {
+        if let Some(fetches) = &self.fetches {
+            // Nobody listens only while the agent ends.
+            let _ = fetches.send((node, fetched));
+        }
+    }
+
+    /// A stream that has never answered is seen so from now on.
+    pub fn baseline(&mut self, stream: StreamId, baseline: Baseline) {
+        let Some(entry) = find(&mut self.live, stream) else { return };
+        let news = entry.streak.note_baseline(baseline);
+        let stream = entry.stream.clone();
+        if let Some(heard) = news {
+            self.set_condition(&stream, Some(heard));
+        }
+    }
+
+    /// A new pod has answered for the first time, so long after it ran with an address; `None`: not for a minute.
+    pub fn first_reply(&mut self, stream: StreamId, took: Option<Duration>) {
+        let Some(entry) = find(&mut self.live, stream) else { return };
+        let Some(group) = self.metrics.group(&entry.stream) else { return };
+        match took {
+            Some(took) => group.first_replies.observe(took.as_secs_f64()),
+            None => {
+                group.first_reply_timeouts.inc();
+            }
+        }
+    }
+
     /// A stream leaves, and what was at fault on it.
     pub(super) fn forget_faults(&mut self, entry: &Entry) {
         let faults = &entry.path.faults;
@@ -145,8 +176,9 @@ impl Ledger {
             before.and_then(gauge).map(Gauge::dec);
             self.metrics.places.change(target, before, after);
         }
-        let healthy =
-            |state: Option<State>| state.is_none_or(|state| matches!(state, State::New | State::Answering));
+        let healthy = |state: Option<State>| {
+            state.is_none_or(|state| matches!(state, State::New | State::NeverAnswered | State::Answering))
+        };
         if !healthy(before) || !healthy(after) {
             let state = after.unwrap_or(State::New);
             let trouble = condition.in_trouble().filter(|_| after.is_some());

@@ -57,6 +57,7 @@ pub struct Metrics {
     pub(crate) clock_jumps: Counter,
     pub(crate) health: Wellbeing,
     pub(crate) in_flight: Gauge,
+    pub(crate) held: Gauge,
     pub(crate) probes_per_second: Gauge<f64>,
     pub(crate) schedule_lag: Histogram,
     /// The last tick on the monotonic clock in nanoseconds; zero before the first.
@@ -118,6 +119,7 @@ impl Metrics {
             clock_jumps: Counter::default(),
             health: Wellbeing::default(),
             in_flight: Gauge::default(),
+            held: Gauge::default(),
             probes_per_second: Gauge::default(),
             schedule_lag: Histogram::new(LAG_BOUNDS),
             heartbeat: Gauge::default(),
@@ -404,6 +406,9 @@ pub(crate) struct Group {
     pub(crate) duplicates: Counter,
     pub(super) shape: GroupShape,
     pub(crate) extras: Extras,
+    /// How long new pods took to answer for the first time, and how many did not for a minute.
+    pub(crate) first_replies: Histogram,
+    pub(crate) first_reply_timeouts: Counter,
 }
 
 impl Group {
@@ -415,6 +420,8 @@ impl Group {
             duplicates: Counter::default(),
             shape: GroupShape::new(buckets),
             extras: Extras::default(),
+            first_replies: Histogram::new(buckets.first_reply.iter().copied()),
+            first_reply_timeouts: Counter::default(),
         }
     }
 

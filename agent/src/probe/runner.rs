@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use podsonar_core::engine::{Connect, ConnectEnd, Connected, PlannedQuestion, Question, QuestionId};
+use podsonar_core::engine::{
+    Connect, ConnectEnd, Connected, FetchId, Fetched, PlannedFetch, PlannedQuestion, Question, QuestionId,
+};
+use podsonar_core::exchange::FetchResult;
 use podsonar_core::outcome::SendError;
 use podsonar_core::query::QueryResult;
 use podsonar_core::query::pods::{BARE_POD_NAMES, POD_NAMES, pod_name};
@@ -145,6 +148,10 @@ impl driver::Errands for Runner {
         if self.errands.run(errand).is_err() {
             self.refused.push_back(Done::Queried(id, QueryResult::NotSent));
         }
+    }
+
+    fn fetch(&mut self, id: FetchId, _: &PlannedFetch) {
+        self.refused.push_back(Done::Fetched(id, Fetched::failed(FetchResult::NotSent)));
     }
 
     fn next_done(&mut self) -> Option<Done> {

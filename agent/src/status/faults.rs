@@ -138,7 +138,8 @@ fn zone(place: &Place) -> String {
 /// A node whose agent and all else is silent.
 fn is_silent(place: &Place) -> bool {
     let silent = place.count(&CLUSTER, &SILENT);
-    silent > 0 && silent == place.count(&CLUSTER, &State::ALL) && place.count(&[Kind::Agent], &SILENT) > 0
+    let ever_heard = place.count(&CLUSTER, &State::ALL) - place.count(&CLUSTER, &[State::NeverAnswered]);
+    silent > 0 && silent == ever_heard && place.count(&[Kind::Agent], &SILENT) > 0
 }
 
 /// A server that answers nothing properly is one fault, a name that one does not answer another.

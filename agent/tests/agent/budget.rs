@@ -159,7 +159,7 @@ impl Mesh {
 
 fn stream(target: Target, protocol: Protocol) -> Planned {
     let stream = Stream { target: Arc::new(target), protocol };
-    Planned { stream, interval: Duration::from_secs(5), timeout: Duration::from_millis(800) }
+    Planned { stream, interval: Duration::from_secs(5), timeout: Duration::from_millis(800), presumed: false }
 }
 
 fn answered() -> ProbeResult {

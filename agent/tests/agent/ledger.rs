@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Book, RETAIN, clock, outcome, planned, report};
 use podsonar::ledger::TickReport;
+use podsonar_core::engine::Baseline;
 use podsonar_core::outcome::{
     LateHint, Outcome, ProbeResult, Rtt, SendError, Sent, StampSource, Stray, Unreachable, Void,
 };
@@ -219,4 +220,41 @@ fn addresses_of_pods_names_are_one_path_and_no_targets() {
     for none in ["unhealthy_target{", "rtt_floor_seconds{", "loss_episodes_total{", "10.0.0."] {
         assert!(book.lines(&[none]).is_empty(), "{none}");
     }
+}
+
+#[test]
+fn what_never_answered_is_in_no_trouble_until_its_own_node_hears_it() {
+    let mut book = Book::new();
+    book.add_pod(1, "10.1.0.1", Protocol::Icmp);
+    book.ledger.baseline(StreamId(1), Baseline::NeverAnswered);
+    book.outcome(1, ProbeResult::Void(Void::Unknown));
+    assert_eq!(book.value(&["podsonar_targets{", "kind=\"pod\"", "state=\"never_answered\""]), "1");
+    assert!(book.lines(&["podsonar_unhealthy_target{"]).is_empty());
+    book.ledger.baseline(StreamId(1), Baseline::NeverReachable);
+    for _ in 0..5 {
+        book.outcome(1, ProbeResult::Lost);
+    }
+    assert_eq!(book.value(&["podsonar_targets{", "kind=\"pod\"", "state=\"never_reachable\""]), "1");
+    let trouble = book.lines(&["podsonar_unhealthy_target{", "destination_pod=\"web-1\""]);
+    assert!(trouble.len() == 1 && trouble[0].contains("state=\"never_reachable\""), "{trouble:?}");
+    book.outcome(1, ProbeResult::Reply(RTT));
+    assert_eq!(book.value(&["podsonar_targets{", "kind=\"pod\"", "state=\"answering\""]), "1");
+    assert!(book.lines(&["podsonar_unhealthy_target{"]).is_empty());
+    assert_eq!(book.targets(), 1);
+}
+
+#[test]
+fn first_replies_are_observed_and_those_that_never_come_are_counted() {
+    let mut book = Book::new();
+    book.add(1, "192.0.2.1", Protocol::Icmp);
+    assert!(book.lines(&["first_reply"]).is_empty(), "only pods have a first reply");
+    book.add_pod(2, "10.1.0.2", Protocol::Icmp);
+    assert_eq!(book.value(&["first_reply_seconds_count"]), "0");
+    assert_eq!(book.value(&["first_reply_timeouts_total"]), "0");
+    book.ledger.first_reply(StreamId(2), Some(Duration::from_millis(2_250)));
+    book.ledger.first_reply(StreamId(2), None);
+    assert_eq!(book.value(&["first_reply_seconds_count"]), "1");
+    assert_eq!(book.value(&["first_reply_seconds_bucket", "le=\"1.5\""]), "0");
+    assert_eq!(book.value(&["first_reply_seconds_bucket", "le=\"2.5\""]), "1");
+    assert_eq!(book.value(&["first_reply_timeouts_total"]), "1");
 }

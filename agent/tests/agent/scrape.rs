@@ -12,7 +12,7 @@ use podsonar::metrics::accept::Format;
 use podsonar::metrics::scrape::Scrape;
 use podsonar::metrics::{ALL, MetricType, readme_table};
 use podsonar_core::config::Buckets;
-use podsonar_core::engine::{Boost, PathMtuFinding};
+use podsonar_core::engine::{Baseline, Boost, PathMtuFinding};
 use podsonar_core::health::Throttling;
 use podsonar_core::outcome::{LateHint, ProbeResult, Rtt, SendError, Stray, Unreachable, Void};
 use podsonar_core::target::{Kind, Protocol, StreamId, Target};
@@ -192,6 +192,13 @@ fn fed() -> Book {
     for _ in 0..3 {
         book.outcome(4, ProbeResult::Lost);
     }
+    // A new pod, and one that answers the agent of its own node only.
+    book.add_pod(8, "10.1.0.8", Protocol::Icmp);
+    book.ledger.first_reply(StreamId(8), Some(Duration::from_millis(2_250)));
+    book.outcome(8, ProbeResult::Reply(Rtt::Observed(Duration::from_micros(350))));
+    book.add_pod(9, "10.1.0.9", Protocol::Icmp);
+    book.ledger.baseline(StreamId(9), Baseline::NeverReachable);
+    book.ledger.first_reply(StreamId(9), None);
     book.ledger.boost(Boost::Flow, &outcome(6, ProbeResult::Lost), &clock(0));
     book.ledger.boost(Boost::Listener, &outcome(6, ProbeResult::Reset(Rtt::Unmeasured)), &clock(0));
     book.ledger.flow(StreamId(5), 40_001, true, |_| None);

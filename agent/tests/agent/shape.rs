@@ -167,7 +167,7 @@ fn add_loopback(book: &mut Book, id: u64) {
     let target = Target::new(Kind::Control, "node-1".into(), Ipv4Addr::LOCALHOST.into(), None);
     let stream = Stream { target: Arc::new(target), protocol: Protocol::Icmp };
     let (interval, timeout) = (Duration::from_secs(1), Duration::from_millis(800));
-    book.ledger.added(StreamId(id), &Planned { stream, interval, timeout });
+    book.ledger.added(StreamId(id), &Planned { stream, interval, timeout, presumed: false });
 }
 
 fn observed(micros: u64) -> ProbeResult {

@@ -12,7 +12,7 @@ use podsonar::metrics::scrape::Scrape;
 use podsonar::metrics::state::{Facts, Metrics};
 use podsonar_core::config::Buckets;
 use podsonar_core::outcome::{Outcome, ProbeResult, Sent, StampSource};
-use podsonar_core::target::{Kind, Planned, Protocol, Stream, StreamId, Target};
+use podsonar_core::target::{Kind, Planned, PodId, Protocol, Stream, StreamId, Target};
 use podsonar_core::time::{ClockReading, Instant, WallTime};
 
 /// How long the ledgers of these tests keep series.
@@ -53,6 +53,27 @@ impl Book {
 
     pub(crate) fn add(&mut self, id: u64, written: &str, protocol: Protocol) {
         self.ledger.added(StreamId(id), &planned(written, protocol));
+    }
+
+    /// A pod of node `node-2`.
+    pub(crate) fn add_pod(&mut self, id: u64, written: &str, protocol: Protocol) {
+        let planned = planned(written, protocol);
+        let name = format!("web-{id}");
+        let pod = PodId {
+            uid: name.as_str().into(),
+            namespace: "shop".into(),
+            name: name.as_str().into(),
+            workload: "Deployment/web".into(),
+        };
+        let target = Target {
+            destination: "node-2".into(),
+            zone: "zone-b".into(),
+            kind: Kind::Pod,
+            pod: Some(Arc::new(pod)),
+            ..(*planned.stream.target).clone()
+        };
+        let stream = Stream { target: Arc::new(target), protocol };
+        self.ledger.added(StreamId(id), &Planned { stream, presumed: true, ..planned });
     }
 
     pub(crate) fn outcome(&mut self, id: u64, result: ProbeResult) {
@@ -106,7 +127,7 @@ pub(crate) fn planned(written: &str, protocol: Protocol) -> Planned {
     );
     let target = Arc::new(Target::new(Kind::Fixed, written.into(), address, port));
     let stream = Stream { target, protocol };
-    Planned { stream, interval: Duration::from_secs(1), timeout: Duration::from_millis(800) }
+    Planned { stream, interval: Duration::from_secs(1), timeout: Duration::from_millis(800), presumed: false }
 }
 
 pub(crate) fn outcome(id: u64, result: ProbeResult) -> Outcome {
@@ -132,6 +153,7 @@ pub(crate) fn report(seconds: u64) -> TickReport {
         now: clock(seconds).mono,
         lag: Some(Duration::from_micros(120)),
         in_flight: 3,
+        held: 2,
         probes_per_second: 2.5,
         overslept: Duration::ZERO,
         drops: [0; 4],

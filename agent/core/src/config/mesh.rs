@@ -49,6 +49,7 @@ impl Resolving<'_> {
         let [agents, pods, own_pods] =
             [&setting::AGENTS_INTERVAL, &setting::PODS_INTERVAL, &setting::OWN_PODS_INTERVAL]
                 .map(|setting| self.duration(setting).map(|interval| interval.value));
+        let settle = self.duration(&setting::SETTLE).map(|settle| settle.value);
         Some(Mesh {
             enabled,
             kubernetes,
@@ -61,6 +62,7 @@ impl Resolving<'_> {
             agents_interval: agents?,
             pods_interval: pods?,
             own_pods_interval: own_pods?,
+            settle: settle?,
         })
     }
 

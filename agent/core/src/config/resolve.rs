@@ -175,7 +175,15 @@ impl Resolving<'_> {
         let (rtt, connect) = (self.bounds(&setting::RTT_BOUNDS), self.bounds(&setting::CONNECT_BOUNDS));
         let (dns, burst) = (self.bounds(&setting::DNS_BOUNDS), self.bounds(&setting::BURST_BOUNDS));
         let http = self.bounds(&setting::HTTP_BOUNDS);
-        Some(Buckets { rtt: rtt?, connect: connect?, dns: dns?, http: http?, loss_burst: burst? })
+        let first_reply = self.bounds(&setting::FIRST_REPLY_BOUNDS);
+        Some(Buckets {
+            rtt: rtt?,
+            connect: connect?,
+            dns: dns?,
+            http: http?,
+            loss_burst: burst?,
+            first_reply: first_reply?,
+        })
     }
 }
 

@@ -184,6 +184,8 @@ settings! {
     PODS_INTERVAL: "probes.pods_interval", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("5s"), true;
     /// Time between two probes of a pod on this node.
     OWN_PODS_INTERVAL: "probes.own_pods_interval", None, None, Kind::Duration { min: SECOND, max: DAY }, Value("10s"), true;
+    /// How long an agent may take to learn that one of its pods goes: a list asked for so much later confirms a loss.
+    SETTLE: "confirm.settle", None, None, Kind::Duration { min: Duration::from_millis(500), max: Duration::from_secs(10) }, Value("2s"), true;
     /// What to probe: text, or `target` with own interval, timeout, protocols and, for a name, the addresses to `expect`.
     TARGETS: "targets", Some("--target"), None, Kind::Targets, Value(""), true;
     /// A file with further targets, one a line; `#` begins a comment.
@@ -252,6 +254,8 @@ settings! {
     HTTP_BOUNDS: "metrics.buckets.http_duration_seconds", None, None, Kind::Bounds("seconds"), Value("0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.5,2.5"), false;
     /// Buckets of `podsonar_loss_burst_probes`.
     BURST_BOUNDS: "metrics.buckets.loss_burst_probes", None, None, Kind::Bounds("probes"), Value("1.5,2.5,3.5,5.5,10.5,30.5,100.5"), false;
+    /// Buckets of `podsonar_first_reply_seconds`.
+    FIRST_REPLY_BOUNDS: "metrics.buckets.first_reply_seconds", None, None, Kind::Bounds("seconds"), Value("0.5,1.5,2.5,5.5,10.5,30.5"), false;
     /// Most series of an agent; fixed targets and names are exempt.
     MAX_SERIES: "series.max", None, None, Kind::Whole { min: 100, max: 1_000_000, unit: "series" }, Value("4000"), false;
 }

@@ -62,7 +62,8 @@ impl Engine {
             return true;
         }
         let since = state.answers_owner;
-        let unreachable = since.is_some_and(|since| now >= since.max(state.added) + UNREACHABLE_AFTER);
+        let unreachable =
+            self.verdicts && since.is_some_and(|since| now >= since.max(state.added) + UNREACHABLE_AFTER);
         let baseline = if unreachable { Baseline::NeverReachable } else { Baseline::NeverAnswered };
         if state.baseline.replace(baseline) != Some(baseline) {
             self.events.push_back(Event::Baseline(outcome.stream, baseline));

@@ -31,11 +31,11 @@
 //!   each and a tick of 50 ms between: at `t + 3.8 s` it is held, and the list comes at once. Lost at
 //!   `B + interval + 4 s`; the bar is 3 intervals + 4 s.
 //!
-//! While something of the node answers and no list comes, it is asked for each second until `t + 10 s`: a fetch that
+//! While something of the node answers and no list comes, it is asked for each second until `t + 10.1 s`: a fetch that
 //! lost a packet to the same bad path must not make its losses `unknown`.
 //!
 //! # What it costs
-//! An answered probe costs the look at its stream. A loss costs 150 bytes while it is held, 10 s at most; beyond 16,384
+//! An answered probe costs the look at its stream. A loss costs some 150 bytes while it is held, 10.1 s at most; beyond 16,384
 //! of them further ones are judged by what is known at once. A silence that was confirmed is not asked about early again:
 //! its further losses wait for the lists of the schedule.
 
@@ -62,8 +62,8 @@ const SENT_BY: Duration = Duration::from_millis(100);
 /// Nothing is expected of a fetch that has not ended after this time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Nothing is held for longer, from when its probe was due.
-const HOLD: Duration = Duration::from_secs(10);
+/// Nothing is held for longer after its list would have confirmed it.
+const HOLD: Duration = Duration::from_secs(8);
 
 /// What is held of a node is looked at so often at most: with very many it is work.
 const LOOK: Duration = Duration::from_millis(100);
@@ -417,7 +417,7 @@ impl Engine {
         for Held { outcome: Outcome { due, .. }, urgent } in held {
             let ready = *due + settle;
             let patient = under_way.map(|begun| begun.max(*due) + PATIENCE);
-            let times = [Some(ready), patient, Some(*due + HOLD)];
+            let times = [Some(ready), patient, Some(ready + HOLD)];
             next = times.into_iter().chain([next]).flatten().filter(|at| *at > now).min();
             let from = if now >= ready { ready } else { *due };
             wanted |= *urgent && (begun.is_none_or(|begun| begun < from) || failed == begun);
@@ -470,7 +470,7 @@ impl Engine {
         let hopeless = !is_asked
             || owner.failed.is_some_and(|failed| failed >= due)
             || begun.is_some_and(|begun| now.since(begun.max(due)) >= PATIENCE);
-        let overdue = must || now >= due + HOLD;
+        let overdue = must || now >= settled + HOLD;
         let alive = owner.own || owner.alive.is_some_and(|alive| alive >= due);
         match (alive, hopeless, overdue) {
             (true, _, true) => Some(Verdict::Unclear),
@@ -605,7 +605,7 @@ mod tests {
         }
         assert!(results(&mut engine).is_empty());
         assert!((8..=10).contains(&begun.len()), "{begun:?}");
-        tick(&mut engine, 20_100);
+        tick(&mut engine, 20_200);
         assert_eq!(results(&mut engine), [UNKNOWN]);
     }
 
