@@ -6,7 +6,6 @@
 pub mod api;
 pub mod endpoints;
 pub mod names;
-pub mod names;
 pub mod node;
 pub mod peers;
 pub mod pod_names;

@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use podsonar_core::direction::inbound::Source;
 use podsonar_core::engine::{
     Connect, Connected, Engine, Event, FetchId, Fetched, PlannedFetch, PlannedQuestion, Poll, ProbeId,
     QuestionId, Transmit,
@@ -22,6 +23,7 @@ use podsonar_core::query::QueryResult;
 use podsonar_core::target::{Family, Planned};
 use podsonar_core::time::{Instant, WallTime};
 use podsonar_core::wire::answer::{self, Answer, Key};
+use podsonar_core::wire::request::{self, Refusal, Request};
 use podsonar_core::wire::{Channel, Reject, icmp};
 use podsonar_net::{Batch, Drained, Received, Sockets, Ticker, Waker};
 
@@ -46,6 +48,9 @@ const RENEW_PORTS: Duration = Duration::from_hours(1);
 /// A renewed port's last SYN has its last answer by then: targets send a SYN-ACK again after one second.
 const RETIRE_PORTS: Duration = Duration::from_secs(5);
 
+/// How often it is shown which way probes to agents were lost.
+const TELL_WAYS: Duration = Duration::from_secs(1);
+
 /// How long a stopping driver waits for the probes in flight.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -68,6 +73,8 @@ enum Command {
     Settle(Duration),
     /// Something on this host answers SYNs for everybody, or no longer.
     Intercepted(bool),
+    /// The probes of these agents count from now on.
+    Hear(Vec<Source>),
     /// Send nothing more, wait for the probes in flight, end.
     Stop,
 }
@@ -121,6 +128,11 @@ impl Handle {
     /// Something on this host answers SYNs for everybody, or no longer: then TCP is not measured.
     pub fn intercepted(&self, intercepted: bool) {
         self.tell(Command::Intercepted(intercepted));
+    }
+
+    /// Replaces the agents whose probes to us are counted, and who are told what was heard of them.
+    pub fn hear(&self, sources: Vec<Source>) {
+        self.tell(Command::Hear(sources));
     }
 
     /// Ends probing: nothing more is sent, the probes in flight get at most two seconds, all results reach the
@@ -197,6 +209,9 @@ pub struct Driver<S, C> {
     ledger: Ledger,
     settings: Settings,
     lanes: Vec<Lane>,
+    ears: Vec<Ear>,
+    requests: Vec<(IpAddr, Result<Request, Refusal>, Option<WallTime>)>,
+    ways_told: Instant,
     stamps: Vec<(Key, WallTime, StampSource)>,
     inbox: Vec<Inbound>,
     results: Vec<Result<(), SendError>>,
@@ -234,6 +249,14 @@ struct Lane {
     emptied: bool,
     dropped: u64,
     sched_stamps: bool,
+}
+
+/// How the last drain of an IP version's echo requests ended.
+#[derive(Debug)]
+struct Ear {
+    family: Family,
+    emptied: bool,
+    dropped: u64,
 }
 
 /// A decoded packet that waits until the clocks have been read.
@@ -287,6 +310,9 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             ledger,
             settings,
             lanes,
+            ears: Vec::new(),
+            requests: Vec::new(),
+            ways_told: started,
             stamps,
             inbox,
             results,
@@ -295,6 +321,18 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             retiring: Vec::new(),
             rest: Rest::default(),
         }
+    }
+
+    /// Other agents' echo requests by this IP version are counted from now on: the sockets listen to them.
+    pub fn listen(&mut self, family: Family) {
+        self.engine.listen(family);
+        self.ears.push(Ear { family, emptied: true, dropped: 0 });
+    }
+
+    /// Replaces the agents whose echo requests count.
+    pub fn hear(&mut self, sources: &[Source]) {
+        self.engine.set_sources(sources);
+        self.report();
     }
 
     /// Replaces what is probed.
@@ -324,6 +362,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Ok(Command::Peers(peers)) => self.engine.handle_peers(self.clocks.mono(), &peers),
                 Ok(Command::View(view)) => self.engine.handle_view(self.clocks.mono(), view),
                 Ok(Command::Settle(settle)) => self.engine.set_settle(settle),
+                Ok(Command::Hear(sources)) => self.hear(&sources),
                 Ok(Command::Intercepted(intercepted)) => self.engine.set_intercepted(intercepted),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.wind_down(ticker),
                 Err(TryRecvError::Empty) => {}
@@ -366,6 +405,14 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
             lane.emptied =
                 drain(&mut self.sockets, lane.channel, &self.settings, &mut self.stamps, &mut self.inbox);
         }
+        for ear in &mut self.ears {
+            let requests = &mut self.requests;
+            let drained = self.sockets.receive_requests(ear.family, &mut |seen| {
+                requests.push((seen.from, request::decode(seen.framing, seen.to, seen.bytes), seen.stamp));
+            });
+            ear.emptied = drained == Drained::Completely;
+            ear.dropped = self.sockets.request_drops(ear.family);
+        }
         let reading = self.clocks.read();
         self.engine.handle_clock(reading);
         for (key, stamp, source) in self.stamps.drain(..) {
@@ -394,6 +441,13 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 lane.sched_stamps = true;
                 self.sockets.request_sched_stamps(lane.channel);
             }
+        }
+        // Drops first: they explain what is missing in what came.
+        for ear in &self.ears {
+            self.engine.handle_requests_drained(ear.family, ear.emptied, ear.dropped);
+        }
+        for (from, request, stamp) in self.requests.drain(..) {
+            self.engine.handle_request(from, request, stamp);
         }
         self.engine.handle_deadlines(drain_began);
     }
@@ -483,6 +537,26 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
         }
     }
 
+    /// Hands what arrives from other agents to the ledger.
+    fn report_ways(&mut self, now: Instant) {
+        if self.ears.is_empty() {
+            return;
+        }
+        for news in self.engine.take_inbound() {
+            self.ledger.inbound(&news);
+        }
+        for ear in &self.ears {
+            self.ledger.request_drops(ear.family, ear.dropped);
+        }
+        self.ledger.refused_requests(self.engine.refused_requests());
+        if now.since(self.ways_told) >= TELL_WAYS {
+            self.ways_told = now;
+            for (edge, ways) in self.engine.ways_of_sources() {
+                self.ledger.ways(&edge, &ways);
+            }
+        }
+    }
+
     /// Hands everything that the engine has to tell to the ledger.
     fn report(&mut self) {
         let clock = *self.engine.clock();
@@ -505,6 +579,7 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Event::FirstReplyTimeout(stream) => self.ledger.first_reply(stream, None),
             }
         }
+        self.report_ways(clock.mono);
         let mut drops = [0; Channel::ALL.len()];
         for lane in &self.lanes {
             if let Some(total) = drops.get_mut(lane.channel.index()) {

@@ -4,6 +4,7 @@
 //! than a copy, and the record's queue drops what does not fit.
 
 mod faults;
+mod inbound;
 mod paths;
 
 use std::collections::HashMap;
@@ -70,6 +71,7 @@ pub struct Ledger {
     fetches: Option<UnboundedSender<FetchedFrom>>,
     paths: Paths,
     targets: HashMap<Arc<Target>, Condition>,
+    edges: inbound::Edges,
 }
 
 /// A question that has ended, and how.
@@ -108,6 +110,7 @@ impl Ledger {
             fetches: None,
             paths: Paths::default(),
             targets: HashMap::new(),
+            edges: HashMap::new(),
         }
     }
 
@@ -269,6 +272,7 @@ impl Ledger {
         if report.now >= self.next_expiry {
             self.next_expiry = report.now + EXPIRE_EVERY;
             self.paths.expire(&self.metrics, self.now, self.retain);
+            inbound::expire(&mut self.edges, &self.metrics, self.now, self.retain);
         }
     }
 }

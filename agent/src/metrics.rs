@@ -7,6 +7,7 @@ mod encode;
 pub(crate) mod exchange;
 pub(crate) mod faults;
 mod health;
+pub mod inbound;
 pub(crate) mod places;
 mod process;
 mod reload;
@@ -321,7 +322,8 @@ pub static ALL: &[Metric] = &[
         name: "podsonar_edges_in_fault",
         kind: MetricType::Gauge,
         labels: &["fault"],
-        help: "Paths with a fault beyond loss: flow (black-holed flows), mtu (large packets vanish).",
+        help: "Paths with a fault beyond loss: flow (black-holed flows), inbound_silent (a peer from which nothing \
+               arrives any more), mtu (large packets vanish).",
         samples: Samples::Agent(faults::edges_in_fault),
     },
     Metric {
@@ -361,6 +363,60 @@ pub static ALL: &[Metric] = &[
         labels: &["protocol", "family", "kind", "source", "purpose", "result"],
         help: "SYNs beyond the schedule that explain a silence, of a flow or of a listener. Not in probes_total.",
         samples: Samples::Agent(faults::boost_probes),
+    },
+    Metric {
+        name: "podsonar_inbound_probes_total",
+        kind: MetricType::Counter,
+        labels: EDGE,
+        help: "Probes of another agent (source) that arrived here (destination).",
+        samples: Samples::Agent(inbound::probes),
+    },
+    Metric {
+        name: "podsonar_inbound_lost_total",
+        kind: MetricType::Counter,
+        labels: EDGE,
+        help: "Probes of another agent that did not arrive while later ones did: lost on the way here. What our answers \
+               to the others met is not in it.",
+        samples: Samples::Agent(inbound::lost),
+    },
+    Metric {
+        name: "podsonar_inbound_unknown_total",
+        kind: MetricType::Counter,
+        labels: EDGE,
+        help: "Probes of another agent that did not arrive, or that this host dropped because our buffer was full.",
+        samples: Samples::Agent(inbound::unknown),
+    },
+    Metric {
+        name: "podsonar_inbound_outages_total",
+        kind: MetricType::Counter,
+        labels: EDGE,
+        help: "Gaps that are not counted as loss because they are known only when they are over: more than 64 probes, \
+               or 8 and more while nothing else came for 5 periods.",
+        samples: Samples::Agent(inbound::outages),
+    },
+    Metric {
+        name: "podsonar_inbound_silent",
+        kind: MetricType::Gauge,
+        labels: EDGE,
+        help: "1 while nothing arrives from an agent that was heard before, for 5 of its periods: what it sends is lost, \
+               or it sends nothing. Exists only then.",
+        samples: Samples::Agent(inbound::silent),
+    },
+    Metric {
+        name: "podsonar_inbound_rejected_total",
+        kind: MetricType::Counter,
+        labels: &["reason"],
+        help: "Echo requests of agents that do not count: checksum, implausible (a sequence that cannot be), malformed, \
+               truncated, unknown_epoch (not an agent that we know, or not yet), version, wrong_address (a known epoch \
+               from elsewhere).",
+        samples: Samples::Agent(inbound::refused),
+    },
+    Metric {
+        name: "podsonar_inbound_drops_total",
+        kind: MetricType::Counter,
+        labels: &["family"],
+        help: "Copies of agents' echo requests that the kernel dropped because our buffer was full.",
+        samples: Samples::Agent(inbound::drops),
     },
     Metric {
         name: "podsonar_scheduled_probes_per_second",

@@ -7,13 +7,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use podsonar_core::config::Buckets;
+use podsonar_core::direction::inbound::Counts;
 use podsonar_core::engine::{Identity, Secret};
 use podsonar_core::exchange::FetchResult;
 use podsonar_core::mesh::{Local, Pod};
 use podsonar_core::target::{Family, Kind, PodId, Protocol, Stream, Target};
 use podsonar_core::time::ClockReading;
 use podsonar_core::wire::answer::Framing;
+use podsonar_core::wire::payload::{Heard, Payload, SizeClass};
 use podsonar_core::wire::{Channel, Transport};
+use podsonar_net::EchoRequest;
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -24,6 +27,8 @@ use crate::record;
 const MILLISECOND: u64 = 1_000_000;
 const HOUR: i64 = 3_600_000 * MILLISECOND.cast_signed();
 const ICMP_ID: u16 = 77;
+const OWN: u64 = 3;
+const PEER: u64 = 9;
 const ETHERNET_AND_IP: usize = 14 + 40;
 
 #[test]
@@ -270,9 +275,115 @@ fn a_pods_losses_are_what_the_list_of_its_node_makes_of_them() {
     }
 }
 
+#[test]
+fn a_peers_probes_are_counted_and_what_was_heard_is_told_to_it_alone() {
+    let mut world =
+        World::with(&[agent_stream("fd00::1"), icmp_stream("fd00::2", "fd00::2".parse().unwrap(), 80)]);
+    world.listen_to("fd00::1");
+    for sequence in (1..=10).filter(|sequence| *sequence != 4) {
+        world.request(sequence * 1_000 - 500, "fd00::1", PEER, sequence, Heard::default());
+    }
+    world.run_until(14_000);
+    let told = world.net.borrow().told.clone();
+    assert!(told.contains(&(1, OWN, Heard { highest: 1, count: 1 })), "{told:?}");
+    assert!(told.contains(&(14, OWN, Heard { highest: 10, count: 9 })), "{told:?}");
+    // Half of the probes went to somebody who is no agent.
+    let untold = told.iter().filter(|told| (told.1, told.2) == (0, Heard::default())).count();
+    assert_eq!(untold, 14);
+    let [both] = &world.metrics.both_ways()[..] else { panic!("one peer by one family") };
+    assert_eq!(both.inbound, Counts { probes: 9, lost: 1, ..Counts::default() });
+    assert!(!both.silent);
+}
+
+#[test]
+fn our_losses_are_told_apart_by_the_peers_reports() {
+    let mut world = World::with(&[agent_stream("fd00::1")]);
+    world.listen_to("fd00::1");
+    world.net.borrow_mut().lost = (vec![5, 9], vec![7, 8, 12]);
+    let mut received = 0;
+    for second in 1..=20 {
+        received += u64::from(![5, 9].contains(&second));
+        world.request(
+            second * 1_000 + 900,
+            "fd00::1",
+            PEER,
+            second,
+            Heard { highest: second, count: received },
+        );
+    }
+    world.run_until(24_000);
+    let both = &world.metrics.both_ways()[0];
+    let ways = both.ways.unwrap();
+    assert_eq!((ways.lost, ways.there, ways.back, ways.unattributed()), (5, 2, 3, 0), "{ways:?}");
+    assert_eq!(both.verdict(), None);
+}
+
+#[test]
+fn a_silent_peer_is_told_once_and_healing_is_no_loss() {
+    let mut world = World::with(&[agent_stream("fd00::1")]);
+    world.listen_to("fd00::1");
+    for sequence in (1..=5).chain(40..=45) {
+        world.request(sequence * 1_000, "fd00::1", PEER, sequence, Heard::default());
+    }
+    world.run_until(30_000);
+    assert!(world.metrics.both_ways()[0].silent);
+    world.run_until(50_000);
+    let both = &world.metrics.both_ways()[0];
+    assert!(!both.silent);
+    assert_eq!(both.inbound, Counts { probes: 11, outages: 1, ..Counts::default() });
+}
+
+#[test]
+fn a_starved_driver_sees_no_false_direction() {
+    let mut world = World::with(&[agent_stream("fd00::1")]);
+    world.listen_to("fd00::1");
+    for sequence in 1..=60 {
+        world.request(sequence * 1_000, "fd00::1", PEER, sequence, Heard::default());
+    }
+    world.run_until(10_000);
+    // Stopped for half a minute: the requests wait in the socket, stamped.
+    world.net.borrow_mut().now += 30_000 * MILLISECOND;
+    world.run_until(60_500);
+    let both = &world.metrics.both_ways()[0];
+    assert!(!both.silent);
+    assert_eq!(both.inbound, Counts { probes: 60, ..Counts::default() });
+}
+
+#[test]
+fn what_our_own_full_buffer_lost_is_unknown() {
+    let mut world = World::with(&[agent_stream("fd00::1")]);
+    world.listen_to("fd00::1");
+    for sequence in (1..=10).chain(31..=60) {
+        world.request(sequence * 1_000, "fd00::1", PEER, sequence, Heard::default());
+    }
+    world.run_until(10_500);
+    world.net.borrow_mut().now += 20_000 * MILLISECOND;
+    world.net.borrow_mut().request_drops = 20;
+    world.run_until(60_500);
+    let both = &world.metrics.both_ways()[0];
+    assert_eq!(both.inbound, Counts { probes: 40, unknown: 20, ..Counts::default() });
+}
+
+#[test]
+fn a_clock_set_by_an_hour_makes_nobody_silent() {
+    for step in [HOUR, -HOUR] {
+        let mut world = World::with(&[agent_stream("fd00::1")]);
+        world.listen_to("fd00::1");
+        for sequence in 1..=10 {
+            world.request(sequence * 1_000, "fd00::1", PEER, sequence, Heard::default());
+        }
+        world.at(5_100, move |net| net.offset += step);
+        world.run_until(10_500);
+        let both = &world.metrics.both_ways()[0];
+        assert!(!both.silent);
+        assert_eq!(both.inbound, Counts { probes: 10, ..Counts::default() });
+    }
+}
+
 /// A driver, its fake network, and where its results go.
 struct World {
     driver: Driver<Net, Net>,
+    metrics: Arc<Metrics>,
     net: Net,
     actions: Vec<(u64, Action)>,
     writer: Option<record::Writer>,
@@ -303,6 +414,13 @@ struct State {
     retired: Vec<u16>,
     drops: u64,
     packets: VecDeque<Flying>,
+    /// Echo requests of others on their way to us.
+    requests: VecDeque<Flying>,
+    request_drops: u64,
+    /// What was told to agents in our own: sequence, epoch, heard.
+    told: Vec<(u64, u64, Heard)>,
+    /// These sequences of ours are lost on their way there, and the answers to those on their way back.
+    lost: (Vec<u64>, Vec<u64>),
     frames: Vec<(Channel, Vec<u8>, WallTime)>,
 }
 
@@ -339,6 +457,10 @@ impl World {
             retired: Vec::new(),
             drops: 0,
             packets: VecDeque::new(),
+            requests: VecDeque::new(),
+            request_drops: 0,
+            told: Vec::new(),
+            lost: (Vec::new(), Vec::new()),
             frames: Vec::new(),
         })));
         let clock = net.clone().read();
@@ -353,7 +475,7 @@ impl World {
         let (recorder, writer) = record::start(file, ICMP_ID, Arc::clone(&metrics)).unwrap();
         let identity = Identity {
             source: "s".into(),
-            epoch: 3,
+            epoch: OWN,
             key: Secret([1; 16]),
             icmp_id: ICMP_ID,
             source_ports_v4: vec![],
@@ -371,16 +493,47 @@ impl World {
             net.clone(),
             net.clone(),
             Box::new(Nobody),
-            Ledger::new(metrics, Some(recorder), Duration::from_mins(15), clock.mono),
+            Ledger::new(Arc::clone(&metrics), Some(recorder), Duration::from_mins(15), clock.mono),
             Settings { channels, icmp_id: ICMP_ID },
         );
         driver.probe(planned);
-        Self { driver, net, actions: Vec::new(), writer: Some(writer), path }
+        Self { driver, metrics, net, actions: Vec::new(), writer: Some(writer), path }
     }
 
     /// Does something to the network this many milliseconds after the start.
     fn at(&mut self, millis: u64, action: impl FnOnce(&mut State) + 'static) {
         self.actions.push((100_000 + millis, Box::new(action)));
+    }
+
+    /// Listens to the agent at this address.
+    fn listen_to(&mut self, address: &str) {
+        self.driver.listen(Family::V6);
+        let source = Source {
+            node: "peer".into(),
+            zone: "zone".into(),
+            epoch: PEER,
+            addresses: vec![address.parse().unwrap()],
+        };
+        self.driver.hear(&[source]);
+    }
+
+    /// An agent's echo request arrives this many milliseconds after the start.
+    fn request(&mut self, millis: u64, from: &str, epoch: u64, sequence: u64, heard: Heard) {
+        let payload = Payload {
+            length: 56,
+            class: SizeClass::Normal,
+            epoch,
+            sequence,
+            cookie: sequence,
+            period_ms: 1_000,
+            heard,
+        };
+        let mut bytes = Vec::new();
+        icmp::encode_request(Family::V6, 1, &payload, &mut bytes);
+        let channel = Channel { protocol: Transport::Icmp, family: Family::V6 };
+        let at = (100_000 + millis) * MILLISECOND;
+        let from = from.parse().unwrap();
+        self.net.borrow_mut().requests.push_back(Flying { at, channel, from, bytes, stamp: None });
     }
 
     /// Probes for `millis`, waits for the last answers, and returns the record.
@@ -403,7 +556,9 @@ impl World {
         while self.net.borrow().now < end {
             let next = self.driver.tick().map_or(end, Instant::as_nanos).min(end);
             let mut state = self.net.borrow_mut();
-            state.now = next.max(state.now + 1);
+            let next = next.max(state.now + 1);
+            self.driver.rest.planned = Duration::from_nanos(next - state.now);
+            state.now = next;
             let due = self.actions.iter().take_while(|(at, _)| at * MILLISECOND <= state.now).count();
             for (_, action) in self.actions.drain(..due) {
                 state.stamp_arrivals();
@@ -454,7 +609,8 @@ impl State {
     /// Packets carry the wall clock of their arrival, whatever is set later.
     fn stamp_arrivals(&mut self) {
         let (now, offset) = (self.now, self.offset);
-        for packet in self.packets.iter_mut().filter(|packet| packet.at <= now && packet.stamp.is_none()) {
+        let flying = self.packets.iter_mut().chain(&mut self.requests);
+        for packet in flying.filter(|packet| packet.at <= now && packet.stamp.is_none()) {
             packet.stamp = Some(WallTime::from_nanos(packet.at.cast_signed() + offset));
         }
     }
@@ -505,7 +661,14 @@ impl Sockets for Net {
                 let stamp = state.wall(state.now);
                 state.frames.push((channel, frame, stamp));
             }
-            if !state.silent {
+            let sequence = (channel.protocol == Transport::Icmp).then(|| {
+                let payload = Payload::decode(&packet.bytes[icmp::HEADER..]).unwrap();
+                state.told.push((payload.sequence, payload.epoch, payload.heard));
+                payload.sequence
+            });
+            let (there, back) = &state.lost;
+            let lost = sequence.is_some_and(|sequence| there.contains(&sequence) || back.contains(&sequence));
+            if !state.silent && !lost {
                 let bytes = state.answer(channel.protocol, packet.bytes);
                 let at = state.now + 300 * MILLISECOND;
                 state.packets.push_back(Flying { at, channel, from: packet.to, bytes, stamp: None });
@@ -547,6 +710,24 @@ impl Sockets for Net {
         self.borrow().drops
     }
 
+    fn receive_requests(&mut self, family: Family, each: &mut dyn FnMut(EchoRequest<'_>)) -> Drained {
+        let mut state = self.borrow_mut();
+        state.stamp_arrivals();
+        let now = state.now;
+        let (arrived, flying) =
+            state.requests.drain(..).partition::<VecDeque<_>, _>(|packet| packet.at <= now);
+        state.requests = flying;
+        for Flying { from, bytes, stamp, .. } in &arrived {
+            let (to, framing) = (Some("fd00::100".parse().unwrap()), Framing::of_raw(family));
+            each(EchoRequest { from: *from, to, framing, bytes, stamp: *stamp });
+        }
+        if state.flooded { Drained::Partly } else { Drained::Completely }
+    }
+
+    fn request_drops(&mut self, _: Family) -> u64 {
+        self.borrow().request_drops
+    }
+
     fn request_sched_stamps(&mut self, _: Channel) {
         self.borrow_mut().sched_requests += 1;
     }
@@ -567,6 +748,12 @@ impl Sockets for Net {
     fn retire_ports(&mut self, _: Family, ports: &[u16]) {
         self.borrow_mut().retired.extend(ports);
     }
+}
+
+fn agent_stream(address: &str) -> Planned {
+    let planned = icmp_stream(address, address.parse().unwrap(), 80);
+    let target = Target { kind: Kind::Agent, ..(*planned.stream.target).clone() };
+    Planned { stream: Stream { target: Arc::new(target), protocol: Protocol::Icmp }, ..planned }
 }
 
 fn icmp_stream(written: &str, address: IpAddr, port: u16) -> Planned {

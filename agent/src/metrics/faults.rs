@@ -166,9 +166,11 @@ pub(super) fn edges_in_fault(metrics: &Metrics, mut family: MetricEncoder<'_>) -
     let count = |of: fn(&PathFaults) -> &AtomicU64| {
         paths.iter().filter(|path| of(&path.faults).load(Relaxed) > 0).count() as u64
     };
-    for (fault, edges) in
-        [("flow", count(|faults| &faults.dead_flows)), ("mtu", count(|faults| &faults.blackholes))]
-    {
+    for (fault, edges) in [
+        ("flow", count(|faults| &faults.dead_flows)),
+        ("inbound_silent", metrics.inbound.silent()),
+        ("mtu", count(|faults| &faults.blackholes)),
+    ] {
         sample(&mut family, &[&[("fault", fault)]], &ConstGauge::new(edges))?;
     }
     Ok(())

@@ -24,6 +24,7 @@ use super::encode::Label;
 use super::exchange::Exchange;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
+use super::inbound::Inbound;
 use super::places::Places;
 use super::reload::Reloads;
 use super::shape::{GroupShape, PathShape};
@@ -68,6 +69,7 @@ pub struct Metrics {
     pub(crate) reloads: Reloads,
     pub(crate) dns: Dns,
     pub(crate) exchange: Exchange,
+    pub(crate) inbound: Inbound,
 }
 
 /// What is known when the agent starts and never changes.
@@ -129,6 +131,7 @@ impl Metrics {
             reloads: Reloads::default(),
             dns: Dns::default(),
             exchange: Exchange::default(),
+            inbound: Inbound::default(),
         }
     }
 
@@ -442,6 +445,6 @@ pub(crate) struct Stamps {
 }
 
 /// A list is never left half written, so a panic elsewhere does not spoil it.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

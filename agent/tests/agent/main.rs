@@ -13,6 +13,8 @@ mod dns;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod inbound;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod names;

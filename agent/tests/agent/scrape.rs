@@ -211,6 +211,7 @@ fn fed() -> Book {
     book.ledger.stray(StreamId(1), Stray::Duplicate);
     crate::names::feed(&book);
     crate::exchange::feed(&book);
+    crate::inbound::feed(&mut book);
     book.ledger.tick(&TickReport {
         overslept: Duration::from_millis(1_500),
         drops: [4, 0, 1, 0],

@@ -279,6 +279,19 @@ impl Inbound {
         self.refused
     }
 
+    /// The addresses of the known senders by which we listen to them.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (Edge, IpAddr)> {
+        self.senders.values().flat_map(|Sender { source, sides }| {
+            let listened =
+                |address: &&IpAddr| sides.get(Family::of(**address) as usize).is_some_and(Option::is_some);
+            source.addresses.iter().filter(listened).map(|address| {
+                let Source { node, zone, .. } = source;
+                let family = Family::of(*address);
+                (Edge { node: Arc::clone(node), zone: Arc::clone(zone), family }, *address)
+            })
+        })
+    }
+
     fn note(
         &mut self,
         (at, now): (Instant, Instant),

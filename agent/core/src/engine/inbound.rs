@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Engine;
-use crate::direction::inbound::{News, Source};
+use crate::direction::inbound::{Edge, News, Source};
 use crate::direction::ways::Ways;
 use crate::outcome::Outcome;
 use crate::target::{Family, Protocol};
@@ -57,9 +57,10 @@ impl Engine {
         self.inbound.refused()
     }
 
-    /// Which way our probes to an agent's address were lost; `None` if no agent is probed there.
-    pub fn ways(&self, to: IpAddr) -> Option<&Ways> {
-        self.sequences.ways(to)
+    /// Which way our probes to each agent were lost, by its IP versions: of those that are probed.
+    pub fn ways_of_sources(&self) -> Vec<(Edge, Ways)> {
+        let addresses = self.inbound.addresses();
+        addresses.filter_map(|(edge, address)| Some((edge, *self.sequences.ways(address)?))).collect()
     }
 
     /// A probe that fell due has its result: if it went to an agent, that agent's reports will tell which way it was

@@ -98,6 +98,8 @@ fn mesh() -> Mesh {
         version: "9.9.9",
         receive_buffers: [None; 4],
         buckets: Buckets::default(),
+        max_series: 4_000,
+        by_zone: false,
         means: [None; 4],
     };
     let metrics = Arc::new(Metrics::new(facts, WallTime::from_nanos(0)));

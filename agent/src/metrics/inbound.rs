@@ -1,0 +1,208 @@
+//! The way here: what other agents send to us and what of it arrives, and which way our own probes to them were lost.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use podsonar_core::direction::inbound::{self, Counts};
+use podsonar_core::direction::ways::{Verdict, Ways};
+use podsonar_core::target::Family;
+use podsonar_core::wire::request::Refusal;
+use prometheus_client::encoding::MetricEncoder;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::encode::{Label, sample};
+use super::state::{Facts, Metrics, lock};
+
+/// All that is known of ways, by peer and IP version.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    /// Copied only when an edge comes or goes while a scrape holds the list.
+    edges: Mutex<Arc<Vec<Arc<Edge>>>>,
+    pub(crate) refused: [Counter; Refusal::ALL.len()],
+    /// By [`Family::ALL`]; `None` while that family's requests are not listened to.
+    drops: Mutex<[Option<u64>; Family::ALL.len()]>,
+}
+
+/// The way from one peer to this node, by one IP version: its series outlive the peer by the retain period.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    whose: inbound::Edge,
+    probes: AtomicU64,
+    lost: AtomicU64,
+    unknown: AtomicU64,
+    outages: AtomicU64,
+    pub(crate) silent: AtomicBool,
+    /// The peer is known no longer.
+    pub(crate) gone: AtomicBool,
+    pub(crate) ways: Mutex<Option<Ways>>,
+}
+
+impl Edge {
+    pub(crate) fn new(whose: inbound::Edge) -> Self {
+        Self {
+            whose,
+            probes: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+            outages: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            ways: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn count(&self, counts: Counts) {
+        let Counts { probes, lost, unknown, outages } = counts;
+        self.probes.fetch_add(probes, Relaxed);
+        self.lost.fetch_add(lost, Relaxed);
+        self.unknown.fetch_add(unknown, Relaxed);
+        self.outages.fetch_add(outages, Relaxed);
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            probes: self.probes.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            unknown: self.unknown.load(Relaxed),
+            outages: self.outages.load(Relaxed),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.silent.load(Relaxed)
+    }
+
+    /// The peer is the source, this node the destination.
+    fn labels<'a>(&'a self, facts: &'a Facts) -> [Label<'a>; 5] {
+        [
+            ("family", self.whose.family.label()),
+            ("source", &self.whose.node),
+            ("source_zone", &self.whose.zone),
+            ("destination", &facts.source),
+            ("destination_zone", &facts.zone),
+        ]
+    }
+}
+
+impl Inbound {
+    fn edges(&self) -> Arc<Vec<Arc<Edge>>> {
+        Arc::clone(&lock(&self.edges))
+    }
+
+    /// Shows a further edge.
+    pub(crate) fn add(&self, edge: Arc<Edge>) {
+        Arc::make_mut(&mut lock(&self.edges)).push(edge);
+    }
+
+    /// Shows these edges no longer.
+    pub(crate) fn drop_edges(&self, dropped: &[Arc<Edge>]) {
+        let is_dropped = |edge: &Arc<Edge>| dropped.iter().any(|other| Arc::ptr_eq(edge, other));
+        Arc::make_mut(&mut lock(&self.edges)).retain(|edge| !is_dropped(edge));
+    }
+
+    /// So many requests of this IP version were dropped so far.
+    pub(crate) fn set_drops(&self, family: Family, dropped: u64) {
+        if let Some(drops) = lock(&self.drops).get_mut(family as usize) {
+            *drops = Some(dropped);
+        }
+    }
+
+    fn is_listening(&self) -> bool {
+        lock(&self.drops).iter().any(Option::is_some)
+    }
+
+    /// Edges that are silent.
+    pub(super) fn silent(&self) -> u64 {
+        self.edges().iter().filter(|edge| edge.is_silent()).count() as u64
+    }
+}
+
+/// What is known of both ways between a peer and this node: for people, since no metric has all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BothWays {
+    /// The peer, and the IP version.
+    pub edge: inbound::Edge,
+    /// What arrived here of what the peer sent, since the agent started.
+    pub inbound: Counts,
+    /// Whether the peer sends nothing that arrives.
+    pub silent: bool,
+    /// Which way our own probes to it were lost, since it is probed; `None` if it is not probed.
+    pub ways: Option<Ways>,
+}
+
+impl BothWays {
+    /// Where the peer is at fault, if nothing that we send to it is answered.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.ways?.verdict(self.silent)
+    }
+}
+
+impl Metrics {
+    /// Both ways between each known peer and this node, in order of nodes.
+    pub fn both_ways(&self) -> Vec<BothWays> {
+        let edges = self.inbound.edges();
+        let known = edges.iter().filter(|edge| !edge.gone.load(Relaxed));
+        let mut all: Vec<BothWays> = known
+            .map(|edge| BothWays {
+                edge: edge.whose.clone(),
+                inbound: edge.counts(),
+                silent: edge.is_silent(),
+                ways: *lock(&edge.ways),
+            })
+            .collect();
+        all.sort_by(|one, other| one.edge.cmp(&other.edge));
+        all
+    }
+}
+
+pub(super) fn probes(metrics: &Metrics, family: MetricEncoder<'_>) -> fmt::Result {
+    counter(metrics, family, |counts| counts.probes)
+}
+
+pub(super) fn lost(metrics: &Metrics, family: MetricEncoder<'_>) -> fmt::Result {
+    counter(metrics, family, |counts| counts.lost)
+}
+
+pub(super) fn unknown(metrics: &Metrics, family: MetricEncoder<'_>) -> fmt::Result {
+    counter(metrics, family, |counts| counts.unknown)
+}
+
+pub(super) fn outages(metrics: &Metrics, family: MetricEncoder<'_>) -> fmt::Result {
+    counter(metrics, family, |counts| counts.outages)
+}
+
+fn counter(metrics: &Metrics, mut family: MetricEncoder<'_>, of: fn(Counts) -> u64) -> fmt::Result {
+    for edge in metrics.inbound.edges().iter() {
+        let value = ConstCounter::new(of(edge.counts()));
+        sample(&mut family, &[&edge.labels(&metrics.facts)], &value)?;
+    }
+    Ok(())
+}
+
+pub(super) fn silent(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    for edge in metrics.inbound.edges().iter().filter(|edge| edge.is_silent()) {
+        sample(&mut family, &[&edge.labels(&metrics.facts)], &ConstGauge::new(1_u64))?;
+    }
+    Ok(())
+}
+
+pub(super) fn refused(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    if metrics.inbound.is_listening() {
+        for (refusal, count) in Refusal::ALL.into_iter().zip(&metrics.inbound.refused) {
+            sample(&mut family, &[&[("reason", refusal.label())]], count)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn drops(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
+    let drops = *lock(&metrics.inbound.drops);
+    for (ip, dropped) in Family::ALL.into_iter().zip(drops) {
+        if let Some(dropped) = dropped {
+            sample(&mut family, &[&[("family", ip.label())]], &ConstCounter::new(dropped))?;
+        }
+    }
+    Ok(())
+}
