@@ -55,10 +55,12 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<Forbidden> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some(Forbidden::Unspecified),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(Forbidden::Loopback),
-        // Compatible, mapped, and translated (RFC 2765: `::ffff:0:a.b.c.d`).
-        [0, 0, 0, 0, 0 | 0xffff, 0 | 0xffff, _, _] => Some(Forbidden::Translated),
-        // 64:ff9b::/96 and 64:ff9b:1::/48; what lies between is reserved for nobody else.
-        [0x0064, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..] => Some(Forbidden::Translated),
+        // Compatible, mapped, and translated (RFC 2765: `::ffff:0:a.b.c.d`); then 64:ff9b::/96 and 64:ff9b:1::/48, between
+        // which is nobody, 6to4, Teredo.
+        [0, 0, 0, 0, 0 | 0xffff, 0 | 0xffff, _, _]
+        | [0x0064, 0xff9b, ..]
+        | [0x2002, ..]
+        | [0x2001, 0, ..] => Some(Forbidden::Translated),
         [0xfe80..=0xfebf, ..] => Some(Forbidden::LinkLocal),
         [0xff00..=0xffff, ..] => Some(Forbidden::Multicast),
         [first, second, ..] if METADATA_V6.contains(&[first, second]) => Some(Forbidden::Metadata),

@@ -91,7 +91,7 @@ fn deep_nesting_ends_somewhere() {
 fn the_most_pods_with_the_longest_names_fit_and_no_more_are_told() {
     let mut view = golden();
     let (long, longest): (String, String) = ("n".repeat(253), format!("StatefulSet/{}", "w".repeat(253)));
-    view.pods = (0..MAX_PODS + 1)
+    view.pods = (0..=MAX_PODS)
         .map(|number| Pod {
             id: Arc::new(PodId {
                 uid: format!("{number:036}").into(),
