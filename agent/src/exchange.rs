@@ -26,8 +26,12 @@ pub use self::server::Mesh;
 pub const DEFAULT_PORT: u16 = 19989;
 
 /// Most pods of a node that are told or believed. A node has 30 to 250, by the limits that clouds and kubelets set
-/// (110 by default, 250 with GKE and EKS, 500 the most that OpenShift supports).
+/// (110 by default, 250 with GKE and EKS, 500 the most that `OpenShift` supports).
 pub const MAX_PODS: usize = 1_000;
 
-/// Most bytes of a list, as sent and as unpacked: a pod takes some 250, with the longest possible names 900.
+/// Most bytes of a list: a pod takes some 250, with the longest possible names 900.
 pub const MAX_BYTES: usize = 1 << 20;
+
+/// Most bytes of a list as it is sent, packed or not: so much of each fetch under way may be in memory. Packed, a pod
+/// takes some 50.
+pub const MAX_SENT: usize = 1 << 18;

@@ -15,7 +15,7 @@ use podsonar_core::exchange::FetchResult;
 use podsonar_core::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::MAX_BYTES;
+use super::{MAX_BYTES, MAX_SENT};
 
 /// Bytes of an answer's headers, and how many fields. A list's take 300.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -71,13 +71,13 @@ pub(super) async fn ask(
 
 /// The body as sent, if it is not too large.
 async fn read(mut body: Incoming) -> Result<Vec<u8>, FetchResult> {
-    if body.size_hint().lower() > MAX_BYTES as u64 {
+    if body.size_hint().lower() > MAX_SENT as u64 {
         return Err(FetchResult::TooLarge);
     }
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(data) = frame.map_err(|error| reason(&error))?.into_data() else { continue };
-        if bytes.len() + data.len() > MAX_BYTES {
+        if bytes.len() + data.len() > MAX_SENT {
             return Err(FetchResult::TooLarge);
         }
         bytes.extend_from_slice(&data);

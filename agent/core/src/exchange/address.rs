@@ -55,8 +55,8 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<Forbidden> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some(Forbidden::Unspecified),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(Forbidden::Loopback),
-        // Compatible, mapped, and translated (RFC 2765: `::ffff:0:a.b.c.d`).
-        // 64:ff9b::/96 and 64:ff9b:1::/48; what lies between is reserved for nobody else.
+        // Compatible, mapped, and translated (RFC 2765: `::ffff:0:a.b.c.d`); then 64:ff9b::/96 and 64:ff9b:1::/48, between
+        // which is nobody, 6to4, Teredo.
         [0, 0, 0, 0, 0 | 0xffff, 0 | 0xffff, _, _]
         | [0x0064, 0xff9b, ..]
         | [0x2002, ..]

@@ -10,7 +10,7 @@ fn what_a_list_says_is_dated_by_our_clock_and_stays_so() {
     assert_eq!(result, FetchResult::Ok);
     // The peer's clock showed 70 s between 100.0 s and 100.2 s of ours.
     let middle = at(100) + Duration::from_millis(100);
-    assert_eq!(since(&known, "a"), Some(middle.back(Duration::from_secs(60))));
+    assert_eq!(since(&known, "a"), Some(middle.back(Duration::from_mins(1))));
     assert_eq!(since(&known, "b"), None);
     assert_eq!((known.view.asked_at, known.view.watch_age), (at(100), Some(Duration::ZERO)));
     // Three seconds later the answer travels otherwise; a new pod is there, and b was seen to begin.
@@ -114,6 +114,45 @@ async fn one_byte_a_second_is_too_slow_however_long_it_goes_on() {
     // The headers were there after 42 s.
     assert_eq!(heard, Some(at(9)));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(512))]
+
+    /// From noise to nearly an answer: something comes of it, and soon.
+    #[test]
+    fn whatever_a_peer_sends_the_fetch_ends(
+        begins in 0..SPEECHES.len(),
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        cut in 0..400_usize,
+    ) {
+        let begin = SPEECHES[begins].as_bytes();
+        let speech: Vec<u8> = begin.iter().copied().take(cut).chain(noise).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let told = runtime.unwrap().block_on(async {
+            let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+            tokio::io::AsyncWriteExt::write_all(&mut theirs, &speech).await.unwrap();
+            tokio::io::AsyncWriteExt::shutdown(&mut theirs).await.unwrap();
+            let request = ask_for_list("192.0.2.1:1".parse().unwrap(), None);
+            let mut heard = None;
+            // The clock is paused: time passes only if nothing else can happen.
+            time::timeout(Duration::from_mins(1), http::ask(ours, request, || at(9), &mut heard)).await
+        });
+        let told = told.expect("an end without waiting");
+        if let Ok(answer) = told {
+            let _ = heard(at(1)).understand(&answer, "n", None, &rules());
+        }
+    }
+}
+
+/// How an answer may begin.
+const SPEECHES: [&str; 6] = [
+    "",
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 200 OK\r\ncontent-length: 180\r\ncontent-encoding: gzip\r\n\r\n\u{1f}",
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\n",
+    "HTTP/1.1 200 OK\r\ncontent-length: 90\r\netag: x\r\n\r\n{\"version\":1,\"node\":\"n\",\"epoch\":\"7\",\"pods\":[{\"uid\":",
+    "HTTP/1.1 304 Not Modified\r\netag: ",
+];
 
 fn heard(began: Instant) -> Heard {
     Heard { began, middle: began + Duration::from_millis(100), address: [192, 0, 2, 1].into() }

@@ -5,7 +5,8 @@ use podsonar_core::target::PodId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exchange::MAX_BYTES;
+use crate::exchange::server::compress;
+use crate::exchange::{MAX_BYTES, MAX_SENT};
 
 #[cfg(not(podsonar_next))]
 #[test]
@@ -91,7 +92,7 @@ fn deep_nesting_ends_somewhere() {
 fn the_most_pods_with_the_longest_names_fit_and_no_more_are_told() {
     let mut view = golden();
     let (long, longest): (String, String) = ("n".repeat(253), format!("StatefulSet/{}", "w".repeat(253)));
-    view.pods = (0..MAX_PODS + 1)
+    view.pods = (0..=MAX_PODS)
         .map(|number| Pod {
             id: Arc::new(PodId {
                 uid: format!("{number:036}").into(),
@@ -108,6 +109,8 @@ fn the_most_pods_with_the_longest_names_fit_and_no_more_are_told() {
         .collect();
     let bytes = encode(&view, started());
     assert!(bytes.len() <= MAX_BYTES, "{}", bytes.len());
+    let packed = compress(&bytes).len();
+    assert!(packed <= MAX_SENT / 2, "{packed}");
     let list = decode(&bytes).unwrap();
     assert_eq!((list.pods.kept.len(), list.pods.beyond), (MAX_PODS, 0));
 }
