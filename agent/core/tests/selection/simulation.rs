@@ -1,6 +1,8 @@
 //! Whole clusters, with the bars that the selection must hold. `make sim` prints the table; a debug build tries fewer joins and
 //! leaves.
 
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a broken simulation fails loudly")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -87,7 +89,9 @@ impl Simulation {
                 let chosen: BTreeSet<_> =
                     observers(peers, &format!("uid-{name}-{pod}"), OBSERVERS_MAX).into_iter().collect();
                 seen_by_pod.push(chosen.len());
-                chosen.into_iter().for_each(|observer| *probed.entry(observer).or_default() += 1);
+                for observer in chosen {
+                    *probed.entry(observer).or_default() += 1;
+                }
             }
         }
         seen_by_pod.sort_unstable();
