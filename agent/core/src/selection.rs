@@ -1,14 +1,14 @@
-//! Who probes whom: a pure function of the nodes' names and zones, so that all agents agree without talking.
-//! `make sim` shows what comes of it.
+//! Who probes whom: a pure function of the nodes' names and zones, so that all agents agree without talking. `make sim`
+//! shows what comes of it.
 //!
-//! All nodes stand on one ring, and those of each zone on another, in the order of a hash. A node **likes** others: first its
-//! nearest on the ring of its zone, a quarter of `peers.max` to each side; then its nearest on the ring of all, until it
-//! has liked `peers.max`. Two nodes are peers where each likes the other. So the graph is symmetric and below the ceiling by
-//! construction, and a full mesh while everybody has room for everybody.
+//! All nodes stand on one ring, and those of each zone on another, in the order of a hash. A node **likes** others:
+//! first its nearest on the ring of its zone, a quarter of `peers.max` to each side; then its nearest on the ring of
+//! all, until it has liked `peers.max`. Two nodes are peers where each likes the other. So the graph is symmetric and
+//! below the ceiling by construction, and a full mesh while everybody has room for everybody.
 //!
-//! A ring that is looked at to distance r is as good as r rings: who joins or leaves it moves three edges for each. Nearer ones are
-//! liked on both sides, so these rings never coincide, as independent ones do; and a change stays where it happens. Up to
-//! 8 distances are used in a zone and 16 across, of which half serve small clusters and small zones.
+//! A ring that is looked at to distance r is as good as r rings: who joins or leaves it moves three edges for each.
+//! Nearer ones are liked on both sides, so these rings never coincide, as independent ones do; and a change stays where
+//! it happens. Up to 8 distances are used in a zone and 16 across, of which half serve small clusters and small zones.
 
 mod duty;
 mod ring;
@@ -20,8 +20,8 @@ use ring::Ring;
 
 pub use duty::{Capped, cap, observers, rank};
 
-/// Which selection this is. Agents of two versions choose different peers, which costs symmetry for the time of an update and
-/// nothing else: any known agent's probes count.
+/// Which selection this is. Agents of two versions choose different peers, which costs symmetry for the time of an
+/// update and nothing else: any known agent's probes count.
 pub const VERSION: u32 = if cfg!(podsonar_next) { 2 } else { 1 };
 
 /// The graph of all nodes.
@@ -50,8 +50,9 @@ struct Node {
 }
 
 impl Graph {
-    /// The graph of nodes given by name and zone, in any order; an empty zone is a zone as others are. Of a name that comes twice
-    /// the last zone in alphabetical order counts, so that any zone is better than none. No node gets more than `peers_max` peers.
+    /// The graph of nodes given by name and zone, in any order; an empty zone is a zone as others are. Of a name that
+    /// comes twice the last zone in alphabetical order counts, so that any zone is better than none. No node gets more
+    /// than `peers_max` peers.
     pub fn new(nodes: impl IntoIterator<Item = (Arc<str>, Arc<str>)>, peers_max: usize) -> Self {
         let mut named: Vec<_> = nodes.into_iter().collect();
         named.sort_unstable_by(|a, b| b.cmp(a));
@@ -143,9 +144,9 @@ impl Graph {
         (1..=self.max / 4).filter_map(move |distance| Some(zone?.around(node.in_zone, distance))).flatten()
     }
 
-    /// In which order two nodes on the ring of all like each other; the same for both, and ties are decided by what differs between
-    /// any two pairs of a node. A pair that would miss a zone without each other comes first. Else distance counts, in relation
-    /// to how far the one looks that has more room.
+    /// In which order two nodes on the ring of all like each other; the same for both, and ties are decided by what
+    /// differs between any two pairs of a node. A pair that would miss a zone without each other comes first. Else
+    /// distance counts, in relation to how far the one looks that has more room.
     fn weight(&self, one: usize, other: usize, distance: usize) -> Option<(usize, u64)> {
         let (a, b) = (self.nodes.get(one)?, self.nodes.get(other)?);
         let needed = self.window(a, b.zone) == Some(other) || self.window(b, a.zone) == Some(one);
@@ -153,17 +154,17 @@ impl Graph {
         Some((if needed { 0 } else { (distance << 16) / reach }, a.hash ^ b.hash))
     }
 
-    /// How far a node looks on the ring of all, to each side: far enough for half of its peers, and where its zone has so few
-    /// others that they do not make the half of a half, for what is missing too.
+    /// How far a node looks on the ring of all, to each side: far enough for half of its peers, and where its zone has
+    /// so few others that they do not make the half of a half, for what is missing too.
     fn reach(&self, node: &Node) -> usize {
         let own = self.zones.get(node.zone).map_or(0, |zone| zone.nodes().len().saturating_sub(1));
         (self.max / 4 + (self.max / 4).saturating_sub(own)).max(1)
     }
 
-    /// A node's only sight of a large zone that it would miss by chance, as all its near are of other zones: the zone's nearest.
-    /// Where "large" begins differs from node to node, between a tenth and a fifth of all, so that a zone that grows
-    /// through it moves no more edges at once than others do; and it is looked for only so far that a node that leaves a
-    /// gap makes eight windows at most.
+    /// A node's only sight of a large zone that it would miss by chance, as all its near are of other zones: the zone's
+    /// nearest. Where "large" begins differs from node to node, between a tenth and a fifth of all, so that a zone that
+    /// grows through it moves no more edges at once than others do; and it is looked for only so far that a node that
+    /// leaves a gap makes eight windows at most.
     fn window(&self, node: &Node, zone: usize) -> Option<usize> {
         let size = self.zones.get(zone)?.nodes().len() as u64;
         let large = self.nodes.len() as u64 * (0x1_0000 + (node.hash & 0xffff)) / 0xa_0000;

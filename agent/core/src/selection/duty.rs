@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::hash::stable;
 
 /// Who probes a pod: the first `max` of its node's peers in an order that the pod's UID makes of them, so that each pod
-/// of a node has others. They are as many as they can be, on as many nodes; when a peer goes, only its pods find another.
+/// of a node has others. They are as many as they can be, on as many nodes; when a peer goes, only its pods find
+/// another.
 pub fn observers<'a>(peers: &'a [Arc<str>], pod_uid: &str, max: usize) -> Vec<&'a Arc<str>> {
     let mut order: Vec<_> = peers.iter().map(|peer| (score(peer, pod_uid), peer)).collect();
     order.sort_unstable();
@@ -13,8 +14,8 @@ pub fn observers<'a>(peers: &'a [Arc<str>], pod_uid: &str, max: usize) -> Vec<&'
     order.into_iter().map(|(_, peer)| peer).collect()
 }
 
-/// Which of a pod's observers a node is: zero is the first; `None` if it is none of them. `peers` are those of the pod's node,
-/// `me` need not be one of them.
+/// Which of a pod's observers a node is: zero is the first; `None` if it is none of them. `peers` are those of the
+/// pod's node, `me` need not be one of them.
 pub fn rank(peers: &[Arc<str>], pod_uid: &str, max: usize, me: &str) -> Option<usize> {
     if !peers.iter().any(|peer| **peer == *me) {
         return None;
@@ -33,8 +34,8 @@ pub struct Capped<T> {
     pub left_out: usize,
 }
 
-/// Keeps at most `max` of an agent's pods, each with this agent's [`rank`] among its observers and its UID. Those go first in which
-/// it is a late observer: when all agents are full, every pod has kept its first ones.
+/// Keeps at most `max` of an agent's pods, each with this agent's [`rank`] among its observers and its UID. Those go
+/// first in which it is a late observer: when all agents are full, every pod has kept its first ones.
 pub fn cap<T>(pods: impl IntoIterator<Item = (usize, Arc<str>, T)>, max: usize) -> Capped<T> {
     let mut pods: Vec<_> =
         pods.into_iter().map(|(rank, uid, pod)| (rank, score("", &uid), uid, pod)).collect();

@@ -16,7 +16,8 @@ impl Ring {
         &self.0
     }
 
-    /// Who is `distance` (at least one) steps away: two nodes, one where the ring is even and this is its far end, none beyond it.
+    /// Who is `distance` (at least one) steps away: two nodes, one where the ring is even and this is its far end, none
+    /// beyond it.
     pub(super) fn around(&self, place: usize, distance: usize) -> impl Iterator<Item = usize> {
         let length = self.0.len();
         let ahead = (2 * distance <= length).then(|| (place + distance) % length);

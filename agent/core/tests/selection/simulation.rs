@@ -1,5 +1,5 @@
-//! Whole clusters, with the bars that the selection must hold. `make sim` prints the table; a debug build tries fewer joins and
-//! leaves.
+//! Whole clusters, with the bars that the selection must hold. `make sim` prints the table; a debug build tries fewer
+//! joins and leaves.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a broken simulation fails loudly")]
 

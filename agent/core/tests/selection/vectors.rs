@@ -1,4 +1,5 @@
-//! The outcome, pinned: agents of one version must agree on every platform and in every release. A change here is a new version.
+//! The outcome, pinned: agents of one version must agree on every platform and in every release. A change here is a new
+//! version.
 
 use super::*;
 use podsonar_core::selection::VERSION;
@@ -7,9 +8,9 @@ use podsonar_core::selection::observers;
 
 /// FNV-1a (draft-eastlake-fnv §4.2), 64 bit.
 fn digest(edges: &BTreeSet<(Arc<str>, Arc<str>)>) -> u64 {
-    let text: String = edges.iter().map(|(one, other)| format!("{one} {other}\n")).collect();
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    let bytes =
+        edges.iter().flat_map(|(one, other)| one.bytes().chain([b' ']).chain(other.bytes()).chain([b'\n']));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[test]
