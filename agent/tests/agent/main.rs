@@ -16,6 +16,7 @@ mod exchange;
 mod ledger;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
 mod pods;
 mod preflight;
 #[cfg(test)]
