@@ -85,10 +85,11 @@ impl Plan {
     /// Other pods are there, or other pods of the cluster's name server. Returns whether other questions are to be asked
     /// than before.
     pub fn take_pods(&mut self, named: Vec<NamedPod>, endpoints: Vec<SocketAddr>) -> bool {
-        let before = (self.turns(), self.servers().to_vec());
+        let asked = |plan: &Self| (plan.turns(), plan.pods.has_v4(), plan.servers().to_vec());
+        let before = asked(self);
         self.pods.replace(named);
         self.endpoints = endpoints;
-        let changed = before != (self.turns(), self.servers().to_vec());
+        let changed = before != asked(self);
         if changed {
             self.configure();
         }

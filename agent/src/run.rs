@@ -272,6 +272,7 @@ impl Agent {
         };
         agent.driver.probe(planned);
         agent.ask();
+        warn_of_no_domain(agent.plan.probing());
         Ok(agent)
     }
 
@@ -361,6 +362,17 @@ impl Agent {
             Ok(Ok(())) => served.map_err(|_| RunError::HttpEnded),
             Ok(Err(_)) | Err(_) => Err(RunError::DriverEnded),
         }
+    }
+}
+
+/// Pods have names in DNS, and nobody says in which domain.
+fn warn_of_no_domain(probing: &Probing) {
+    let dns = &probing.dns;
+    if probing.mesh.kubernetes && dns.bare_names && dns.cluster_domain.is_none() {
+        tracing::warn!(
+            "pods' names are not asked for: the search list in /etc/resolv.conf tells no cluster domain, as with dnsPolicy \
+             Default; set dns.cluster_domain"
+        );
     }
 }
 

@@ -18,6 +18,7 @@ mod inbound;
 mod ledger;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
 mod pods;
 mod preflight;
 #[cfg(test)]
