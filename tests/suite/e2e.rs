@@ -3,8 +3,14 @@
 
 #[path = "e2e/agents.rs"]
 mod agents;
+#[path = "e2e/article.rs"]
+mod article;
+#[path = "e2e/bars.rs"]
+mod bars;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/losses.rs"]
+mod losses;
 
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::{Image, Settings};

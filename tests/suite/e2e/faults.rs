@@ -44,7 +44,8 @@ fn a_cut_way_back_to_a_node_is_loss_for_its_agent_and_for_no_other() {
         .unwrap();
     cluster.node(4).unwrap().heal().unwrap();
     let after = cluster.scrape("node5").unwrap();
-    assert_eq!(sum(&after, "podsonar_probes_total", LOST), sum(&other, "podsonar_probes_total", LOST));
+    let lost = sum(&after, "podsonar_probes_total", LOST) - sum(&other, "podsonar_probes_total", LOST);
+    assert!(lost < 1.0, "{lost} lost by the agent of another node");
     wait_for_replies(&cluster, "node4");
 }
 
