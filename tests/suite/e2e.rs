@@ -26,9 +26,12 @@ struct Shared(MutexGuard<'static, Cluster>);
 /// The cluster with ready agents, once no other test uses it.
 fn cluster() -> Shared {
     static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
-        let program = agent::static_binary().expect("the agent");
-        let image = Image { name: "podsonar".into(), program, tag: "1".into() };
-        let cluster = Cluster::start(Settings { images: vec![image], ..Settings::default() });
+        let image = |tag: &str, variable| {
+            let program = agent::static_binary(variable).expect("the agent");
+            Image { name: "podsonar".into(), program, tag: tag.into() }
+        };
+        let images = vec![image("1", agent::STATIC_VARIABLE), image("next", agent::NEXT_VARIABLE)];
+        let cluster = Cluster::start(Settings { images, ..Settings::default() });
         Mutex::new(cluster.expect("a cluster"))
     });
     let shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));

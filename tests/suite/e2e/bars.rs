@@ -5,6 +5,7 @@ use crate::losses::Losses;
 use crate::{Shared, cluster, minute};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
+use podsonar_lab::scrape::Scrape;
 use std::env;
 use std::time::Duration;
 
@@ -84,6 +85,47 @@ fn an_api_server_that_is_away_is_no_loss_and_agents_catch_up() {
     let restarts: Vec<u64> = cluster.agents().unwrap().iter().map(|agent| agent.restarts).collect();
     assert_eq!(restarts, before.iter().map(|agent| agent.restarts).collect::<Vec<_>>());
     cluster.wait_for_nodes(minute()).unwrap();
+}
+
+#[test]
+fn agents_of_the_next_version_among_others_are_no_loss_and_counted() {
+    let cluster = with_pods();
+    // Those that are told to go come back with the next version, and only those.
+    let on_delete = r#"{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}"#;
+    let in_namespace = ["--namespace", NAMESPACE];
+    let kubectl = |arguments: &[&str]| cluster.kubectl(&[arguments, &in_namespace].concat()).unwrap();
+    kubectl(&["patch", "daemonset", "podsonar", "--patch", on_delete]);
+    kubectl(&["set", "image", "daemonset/podsonar", "podsonar=lab.local/podsonar:next"]);
+    let mut losses = Losses::from_now(&cluster);
+    for node in ["node1", "node2", "node3"] {
+        let old = cluster.agent(node).unwrap();
+        kubectl(&["delete", "pod", &old.name, "--wait=false"]);
+        losses.watch_until(&cluster, "the next agent", |_| {
+            cluster.agent(node).is_ok_and(|agent| agent.ready && agent.uid != old.uid)
+        });
+    }
+    losses.watch(&cluster, if is_soak() { Duration::from_mins(10) } else { Duration::from_secs(20) });
+    assert_eq!(losses.lost(), Vec::<String>::new());
+    let page = cluster.scrape("node5").unwrap();
+    let others = page.sum("podsonar_exchange_total", &[("result", "other_version")]);
+    assert!(others.is_some_and(|count| count > 0.0), "lists of the next version are counted: {others:?}");
+}
+
+#[test]
+fn a_blocked_exchange_is_no_loss_and_told() {
+    let cluster = with_pods();
+    let host = &cluster.nodes().first().unwrap().running().unwrap().machine.host;
+    let mut losses = Losses::from_now(&cluster);
+    let before = cluster.scrape("node2").unwrap();
+    host.nft("add table inet lab_block").unwrap();
+    host.nft("add chain inet lab_block all { type filter hook forward priority -200 ; }").unwrap();
+    host.nft("add rule inet lab_block all tcp dport 19989 drop").unwrap();
+    losses.watch(&cluster, if is_soak() { Duration::from_mins(5) } else { Duration::from_secs(30) });
+    let after = cluster.scrape("node2").unwrap();
+    host.nft("delete table inet lab_block").unwrap();
+    assert_eq!(losses.lost(), Vec::<String>::new());
+    let timeouts = |page: &Scrape| page.sum("podsonar_exchange_total", &[("result", "timeout")]).unwrap_or(0.0);
+    assert!(timeouts(&after) > timeouts(&before), "what is blocked is counted");
 }
 
 /// Replaces all pods of these again and again.
