@@ -11,6 +11,8 @@ mod bars;
 mod faults;
 #[path = "e2e/losses.rs"]
 mod losses;
+#[path = "e2e/times.rs"]
+mod times;
 
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::{Image, Settings};
@@ -34,10 +36,20 @@ fn cluster() -> Shared {
         let cluster = Cluster::start(Settings { images, ..Settings::default() });
         Mutex::new(cluster.expect("a cluster"))
     });
-    let shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
+    // A test that failed left it as it was then.
+    shared.mend().expect("a whole cluster");
     shared.wait_for_nodes(minute()).expect("all nodes");
     shared.install_agents(minute()).expect("agents");
     shared
+}
+
+/// The same with real servers on all nodes, which stay for the next test.
+fn with_pods() -> Shared {
+    let cluster = cluster();
+    cluster.apply(include_str!("manifests/web.yaml")).expect("pods");
+    cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
+    cluster
 }
 
 /// A deadline for what a cluster does in seconds.

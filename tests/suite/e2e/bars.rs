@@ -2,14 +2,13 @@
 //! `make soak` runs these for as long as issue 5 says, `make e2e` for less than a minute each.
 
 use crate::losses::Losses;
-use crate::{Shared, cluster, minute};
+use crate::{minute, with_pods};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
 use podsonar_lab::scrape::Scrape;
 use std::env;
 use std::time::Duration;
 
-const WEB: &str = include_str!("../manifests/web.yaml");
 /// The default of `exchange.interval`.
 const EXCHANGE: Duration = Duration::from_secs(3);
 
@@ -124,7 +123,8 @@ fn a_blocked_exchange_is_no_loss_and_told() {
     let after = cluster.scrape("node2").unwrap();
     host.nft("delete table inet lab_block").unwrap();
     assert_eq!(losses.lost(), Vec::<String>::new());
-    let timeouts = |page: &Scrape| page.sum("podsonar_exchange_total", &[("result", "timeout")]).unwrap_or(0.0);
+    let timeouts =
+        |page: &Scrape| page.sum("podsonar_exchange_total", &[("result", "timeout")]).unwrap_or(0.0);
     assert!(timeouts(&after) > timeouts(&before), "what is blocked is counted");
 }
 
@@ -147,14 +147,6 @@ fn replaced(what: &[(&str, &str)]) {
     }
     assert_eq!(losses.lost(), Vec::<String>::new());
     assert!(losses.replies() > 0.0);
-}
-
-/// The cluster with real servers on all nodes, which stay for the next test.
-fn with_pods() -> Shared {
-    let cluster = cluster();
-    cluster.apply(WEB).expect("pods");
-    cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
-    cluster
 }
 
 /// Whether these tests may take as long as they are meant to.
