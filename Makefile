@@ -10,6 +10,7 @@ DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 CARGO := cargo --locked
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC := $(TARGET)/static/$(HOST)/release/podsonar
+NEXT := $(TARGET)/next/$(HOST)/debug/podsonar
 PORT ?= 19988
 FUZZ_SECONDS ?= 10
 BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
@@ -17,7 +18,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes images static cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool build \
+.PHONY: help run test packages servers kubernetes images static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool build \
   bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -76,8 +77,14 @@ cluster: packages images static ## A Kubernetes cluster of real parts with an ag
 	$(CARGO) build --quiet --package podsonar-lab --bins
 	@$(TARGET)/debug/podsonar-lab cluster --agent $(STATIC)
 
-e2e: packages images static ## The agent in a real cluster (needs root)
-	PODSONAR_STATIC=$(abspath $(STATIC)) $(CARGO) test --quiet --package podsonar-lab --test cluster --test e2e
+next: # An agent with the next versions of what agents share, quickly built
+	RUSTFLAGS="-C target-feature=+crt-static --cfg podsonar_next" CARGO_PROFILE_DEV_DEBUG=none CARGO_PROFILE_DEV_STRIP=symbols \
+	  $(CARGO) build --quiet --package podsonar --target $(HOST) --target-dir $(TARGET)/next
+
+E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
+
+e2e: packages images static next ## The agent in a real cluster (needs root)
+	$(E2E) --test cluster --test e2e
 
 build: # The agent as the tests of the lab run it
 	$(CARGO) build --quiet --release --package podsonar
@@ -124,8 +131,9 @@ bench-peers: build ## The same targets under podsonar, fping, oping, smokeping_p
 bench-reload: build ## CPU per reload of the configuration
 	$(BENCH) reload --write
 
-soak: build ## What takes minutes to show: verdicts in ten minutes of random loss, how soon dead paths and black holes are found
+soak: build packages images static next ## What takes minutes to show: verdicts in ten minutes of random loss, how soon dead paths and black holes are found
 	$(BENCH) soak --write
+	PODSONAR_SOAK=1 $(E2E) --test e2e bars
 
 clean: ## Remove what was built
 	cargo clean

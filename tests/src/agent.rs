@@ -52,14 +52,16 @@ pub const BINARY_VARIABLE: &str = "PODSONAR_BIN";
 
 /// The variable that names the agent's static binary.
 pub const STATIC_VARIABLE: &str = "PODSONAR_STATIC";
+/// The variable that names a static binary of the agent with the next versions of what agents share.
+pub const NEXT_VARIABLE: &str = "PODSONAR_NEXT";
 
-/// The agent's static binary, for container images: what [`STATIC_VARIABLE`] names.
+/// An agent for container images, a static binary: what the variable names.
 ///
 /// # Errors
 /// [`LabError::Missing`] if it names none. The lab builds nothing.
-pub fn static_binary() -> Result<PathBuf, LabError> {
-    let named = env::var_os(STATIC_VARIABLE).map(PathBuf::from).filter(|path| path.is_file());
-    let hint = || format!("{STATIC_VARIABLE} must name it; `make static` builds it, `make e2e` does all");
+pub fn static_binary(variable: &str) -> Result<PathBuf, LabError> {
+    let named = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_file());
+    let hint = || format!("{variable} must name it; `make e2e` builds it");
     named.ok_or_else(|| LabError::Missing { what: "the agent's static binary", hint: hint() })
 }
 

@@ -47,6 +47,7 @@ pub use part::Part;
 
 use crate::clock::{Deadline, ask_each};
 use crate::error::{Doing, LabError};
+use crate::fault::Faults;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::scrape;
@@ -166,6 +167,23 @@ impl Cluster {
             }
             Ok(())
         })
+    }
+
+    /// Undoes what was done to nodes, links and the control plane: all are on, none has faults.
+    pub fn mend(&mut self) -> Result<(), LabError> {
+        for part in self.control.parts() {
+            part.go_on()?;
+            if part.must_run().is_err() {
+                part.again()?;
+            }
+        }
+        for node in &mut self.nodes {
+            match node.running() {
+                Ok(running) => running.link.set_both(&Faults::default()),
+                Err(_) => node.power_on()?,
+            }
+        }
+        self.wait_for_api_server(Deadline::after(START))
     }
 
     /// The host that routes between nodes; pods and nodes can be reached from it by their addresses.

@@ -3,8 +3,16 @@
 
 #[path = "e2e/agents.rs"]
 mod agents;
+#[path = "e2e/article.rs"]
+mod article;
+#[path = "e2e/bars.rs"]
+mod bars;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/losses.rs"]
+mod losses;
+#[path = "e2e/times.rs"]
+mod times;
 
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::{Image, Settings};
@@ -20,15 +28,28 @@ struct Shared(MutexGuard<'static, Cluster>);
 /// The cluster with ready agents, once no other test uses it.
 fn cluster() -> Shared {
     static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
-        let program = agent::static_binary().expect("the agent");
-        let image = Image { name: "podsonar".into(), program, tag: "1".into() };
-        let cluster = Cluster::start(Settings { images: vec![image], ..Settings::default() });
+        let image = |tag: &str, variable| {
+            let program = agent::static_binary(variable).expect("the agent");
+            Image { name: "podsonar".into(), program, tag: tag.into() }
+        };
+        let images = vec![image("1", agent::STATIC_VARIABLE), image("next", agent::NEXT_VARIABLE)];
+        let cluster = Cluster::start(Settings { images, ..Settings::default() });
         Mutex::new(cluster.expect("a cluster"))
     });
-    let shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
+    // A test that failed left it as it was then.
+    shared.mend().expect("a whole cluster");
     shared.wait_for_nodes(minute()).expect("all nodes");
     shared.install_agents(minute()).expect("agents");
     shared
+}
+
+/// The same with real servers on all nodes, which stay for the next test.
+fn with_pods() -> Shared {
+    let cluster = cluster();
+    cluster.apply(include_str!("manifests/web.yaml")).expect("pods");
+    cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
+    cluster
 }
 
 /// A deadline for what a cluster does in seconds.

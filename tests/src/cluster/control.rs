@@ -84,14 +84,12 @@ impl Control {
     /// # Errors
     /// [`LabError::Missing`] for one that has ended.
     pub fn must_run(&mut self) -> Result<(), LabError> {
-        let parts = [
-            &mut self.etcd,
-            &mut self.api_server,
-            &mut self.controllers,
-            &mut self.scheduler,
-            &mut self.proxy,
-        ];
-        parts.into_iter().try_for_each(Part::must_run)
+        self.parts().into_iter().try_for_each(Part::must_run)
+    }
+
+    /// All of them, in the order in which they start.
+    pub(super) fn parts(&mut self) -> [&mut Part; 5] {
+        [&mut self.etcd, &mut self.api_server, &mut self.controllers, &mut self.scheduler, &mut self.proxy]
     }
 }
 
