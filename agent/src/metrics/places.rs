@@ -1,4 +1,5 @@
-//! How many targets each destination has, and how many of them are in trouble: what tells a node's fault from a pod's.
+//! How many targets each node has, and how many of them are in trouble: what tells a node's fault from a pod's.
+//! What the user wrote has no node, and takes no room here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,10 @@ impl Place {
 impl Places {
     /// A target's state has changed; `None`: it is not probed.
     pub(crate) fn change(&self, target: &Target, before: Option<State>, after: Option<State>) {
+        match target.kind {
+            Kind::Agent | Kind::Pod | Kind::Node => {}
+            Kind::Name | Kind::Fixed | Kind::Control => return,
+        }
         let mut places = lock(&self.0);
         let place = places.entry(Arc::clone(&target.destination)).or_default();
         place.zone.clone_from(&target.zone);
