@@ -65,7 +65,8 @@ impl Engine {
         let unreachable =
             self.verdicts && since.is_some_and(|since| now >= since.max(state.added) + UNREACHABLE_AFTER);
         let baseline = if unreachable { Baseline::NeverReachable } else { Baseline::NeverAnswered };
-        if state.baseline.replace(baseline) != Some(baseline) {
+        let is_news = state.baseline.replace(baseline) != Some(baseline) && !state.is_once();
+        if is_news {
             self.events.push_back(Event::Baseline(outcome.stream, baseline));
         }
         since.is_some_and(|since| outcome.due >= since)

@@ -5,6 +5,7 @@
 //! others are, where these leave it too late.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
@@ -30,14 +31,14 @@ impl Spent {
 }
 
 impl Engine {
-    /// Probes each of these once, in the next tick. The interval tells only how often somebody else probes the same
-    /// address: it is what the payload states, since its receiver waits for the next by that.
+    /// Probes each of these addresses of a pod of `node` once, in the next tick. The interval tells only how often somebody
+    /// else probes the same address: it is what the payload states, since its receiver waits for the next by that.
     ///
-    /// Each becomes a stream with one outcome, and is removed some seconds after it. Equal ones may be under way
+    /// A loss is confirmed by the agent of the node, as any of a pod. Each becomes a stream with one outcome, and is removed some seconds after it. Equal ones may be under way
     /// together; [`Engine::set_streams`] does not touch them.
-    pub fn probe_once(&mut self, now: Instant, planned: &[Planned]) {
+    pub fn probe_once(&mut self, now: Instant, node: &Arc<str>, planned: &[Planned]) {
         for plan in planned {
-            self.add_once(now, plan);
+            self.add_once(now, node, plan);
         }
     }
 
@@ -87,6 +88,7 @@ mod tests {
         let mut engine = engine(100);
         engine.probe_once(
             at(1_000),
+            &node(),
             &[plan(1, Protocol::Icmp), plan(1, Protocol::Tcp), plan(1, Protocol::Icmp)],
         );
         let mut told = Vec::new();
@@ -123,11 +125,11 @@ mod tests {
         let mut engine = engine(100);
         let often = Planned { interval: Duration::from_secs(1), ..plan(1, Protocol::Icmp) };
         engine.set_streams(at(1_000), std::slice::from_ref(&often));
-        engine.probe_once(at(1_000), &[plan(1, Protocol::Icmp)]);
+        engine.probe_once(at(1_000), &node(), &[plan(1, Protocol::Icmp)]);
         engine.set_streams(at(1_000), &[]);
         assert_eq!(tick(&mut engine, 1_050).len(), 1, "it is sent all the same");
         assert!(engine.probes_per_second() < 1e-9);
-        engine.probe_once(at(1_050), &[plan(1, Protocol::Icmp)]);
+        engine.probe_once(at(1_050), &node(), &[plan(1, Protocol::Icmp)]);
         engine.end(at(1_050));
         let discarded = |event: &Event| {
             let discarded = ProbeResult::Void(Void::Discarded);
@@ -142,7 +144,7 @@ mod tests {
     fn the_ceiling_holds_and_what_it_leaves_too_late_is_skipped() {
         let mut engine = engine(1);
         let many: Vec<_> = (0..200).map(|last| plan(last, Protocol::Icmp)).collect();
-        engine.probe_once(at(1_000), &many);
+        engine.probe_once(at(1_000), &node(), &many);
         let mut sent = 0;
         for millis in (1_010..6_000).step_by(10) {
             sent += tick(&mut engine, millis).len();
@@ -168,7 +170,7 @@ mod tests {
             if millis == 3_602_010 {
                 stopped = true;
                 results.clear();
-                engine.probe_once(at(millis), &[plan(1, Protocol::Tcp)]);
+                engine.probe_once(at(millis), &node(), &[plan(1, Protocol::Tcp)]);
             }
             for transmit in tick(&mut engine, millis) {
                 let TransmitKind::Syn(syn) = transmit.kind else { continue };
@@ -210,6 +212,10 @@ mod tests {
                 poll => panic!("{poll:?}"),
             }
         }
+    }
+
+    fn node() -> Arc<str> {
+        "node".into()
     }
 
     fn plan(last: u8, protocol: Protocol) -> Planned {

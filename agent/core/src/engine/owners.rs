@@ -130,22 +130,19 @@ impl Owners {
 
     /// A stream goes there from now on: the node whose agent knows whether the target is still there, if any does.
     pub(super) fn join(&mut self, target: &Target) -> Option<OwnerId> {
-        let id = match target.kind {
-            Kind::Agent | Kind::Pod | Kind::Node => self.of(&target.destination),
-            Kind::Name => self.lister(&target.pod.as_ref()?.uid)?,
-            Kind::Fixed | Kind::Control => return None,
-        };
+        match target.kind {
+            Kind::Agent | Kind::Pod | Kind::Node => Some(self.join_node(&target.destination)),
+            Kind::Name | Kind::Fixed | Kind::Control => None,
+        }
+    }
+
+    /// A stream goes to a pod of this node from now on, whatever its destination is called.
+    pub(super) fn join_node(&mut self, node: &Arc<str>) -> OwnerId {
+        let id = self.of(node);
         if let Some(owner) = self.get(id) {
             owner.streams += 1;
         }
-        Some(id)
-    }
-
-    /// The node whose list has this pod.
-    fn lister(&self, uid: &str) -> Option<OwnerId> {
-        let lists = |owner: &Owner| owner.view.as_ref().is_some_and(|view| view.pod(uid).is_some());
-        let place = self.all.iter().position(|owner| owner.as_ref().is_some_and(lists))?;
-        Some(OwnerId(place as u32))
+        id
     }
 
     /// A stream goes there no more.
