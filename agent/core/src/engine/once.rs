@@ -76,6 +76,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::engine::testing::{pod_id, pod_stream, view};
     use crate::engine::{Event, Identity, Poll, Secret, Transmit, TransmitKind};
     use crate::outcome::{ProbeResult, StampSource, Stray, Void};
     use crate::target::{Kind, Protocol, Stream, Target};
@@ -86,11 +87,9 @@ mod tests {
     #[test]
     fn each_has_one_result_and_is_gone_a_while_later() {
         let mut engine = engine(100);
-        engine.probe_once(
-            at(1_000),
-            &node(),
-            &[plan(1, Protocol::Icmp), plan(1, Protocol::Tcp), plan(1, Protocol::Icmp)],
-        );
+        engine.handle_view(at(1_000), Arc::new(view(1_000, &[1])));
+        let planned = [plan(1, Protocol::Icmp), plan(1, Protocol::Tcp), plan(1, Protocol::Icmp)];
+        engine.probe_once(at(1_000), &node(), &planned);
         let mut told = Vec::new();
         for millis in (1_010..8_000).step_by(10) {
             for transmit in tick(&mut engine, millis) {
@@ -115,7 +114,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(outcomes, [(1_010, 0, "reply"), (1_010, 0, "reply"), (1_910, 0, "lost")]);
+        assert_eq!(outcomes, [(1_010, 0, "reply"), (1_010, 0, "reply"), (3_100, 0, "lost")]);
         assert_eq!(count(|event| matches!(event, Event::Stray(_, Stray::Duplicate))), 2);
         assert_eq!((engine.in_flight(), engine.next_wakeup(at(8_000))), (0, None));
     }
@@ -194,6 +193,42 @@ mod tests {
         assert_eq!(results, ["listener"]);
     }
 
+    #[test]
+    fn a_loss_is_one_only_if_the_node_still_has_the_pod_and_it_has_ever_answered() {
+        let presumed = |presumed| Planned { presumed, ..plan(1, Protocol::Icmp) };
+        let often = || Planned { stream: pod_stream(1, Protocol::Icmp).stream, ..presumed(true) };
+        for (listed, presumed, answers_kin, result) in [
+            (true, presumed(false), false, "lost"),
+            (false, presumed(false), false, "discarded"),
+            (true, presumed(true), false, "unknown"),
+            (true, presumed(true), true, "lost"),
+        ] {
+            let mut engine = engine(100);
+            let pods: &[u8] = if listed { &[1] } else { &[] };
+            engine.handle_view(at(1_000), Arc::new(view(1_000, pods)));
+            engine.set_streams(at(1_000), &[Planned { interval: Duration::from_hours(1), ..often() }]);
+            let mut events = std::iter::from_fn(|| engine.poll_event());
+            let Some(Event::Added(kin, _)) = events.next() else { panic!("it is probed") };
+            if answers_kin {
+                engine.note_answer(kin, at(1_000));
+            }
+            engine.probe_once(at(1_000), &node(), &[presumed]);
+            for millis in (1_010..8_000).step_by(10) {
+                tick(&mut engine, millis);
+            }
+            let told: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+            let of_kin = |event: &&Event| matches!(event, Event::Baseline(..) | Event::FirstReply(..));
+            assert_eq!(told.iter().find(of_kin), None, "the pod's own stream tells these");
+            let outcome = |event: &Event| match event {
+                Event::Outcome(outcome) if outcome.stream != kin => Some(outcome.result.label()),
+                _ => None,
+            };
+            let results: Vec<_> = told.iter().filter_map(outcome).collect();
+            assert_eq!(results, [result], "{listed} {answers_kin}");
+            assert_eq!(engine.held(), 0);
+        }
+    }
+
     /// One tick in the driver's order; what was sent.
     fn tick(engine: &mut Engine, millis: u64) -> Vec<Transmit> {
         engine.handle_clock(reading(millis));
@@ -215,12 +250,13 @@ mod tests {
     }
 
     fn node() -> Arc<str> {
-        "node".into()
+        "a".into()
     }
 
     fn plan(last: u8, protocol: Protocol) -> Planned {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
-        let target = Arc::new(Target::new(Kind::Name, "pod".into(), address, Some(80)));
+        let target = Target::new(Kind::Name, "pod".into(), address, Some(80));
+        let target = Arc::new(Target { pod: Some(pod_id(last)), ..target });
         let (interval, timeout) = (Duration::from_secs(5), Duration::from_millis(800));
         Planned { stream: Stream { target, protocol }, interval, timeout, presumed: false }
     }
