@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod endpoints;
+pub mod files;
+pub mod found;
 pub mod names;
 pub mod node;
 pub mod peers;

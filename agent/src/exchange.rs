@@ -15,6 +15,7 @@ mod capped;
 pub mod fetch;
 mod guests;
 mod http;
+pub mod lists;
 pub mod payload;
 pub mod server;
 

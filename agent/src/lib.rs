@@ -13,6 +13,7 @@ pub mod glance;
 pub mod http;
 pub mod ledger;
 pub mod logging;
+pub mod mesh;
 pub mod metrics;
 pub mod plan;
 pub mod preflight;

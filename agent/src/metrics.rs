@@ -8,6 +8,8 @@ pub(crate) mod exchange;
 pub(crate) mod faults;
 mod health;
 pub mod inbound;
+pub(crate) mod local;
+pub mod mesh;
 pub(crate) mod places;
 mod process;
 mod reload;
@@ -284,6 +286,44 @@ pub static ALL: &[Metric] = &[
         labels: &[],
         help: "Names to be probed that have no address now.",
         samples: Samples::Agent(|metrics, family| metrics.unresolved.encode(family)),
+    },
+    Metric {
+        name: "podsonar_peers",
+        kind: MetricType::Gauge,
+        labels: &["state"],
+        help: "Other agents: told (its list is here), untold (it has not told one yet), leaving, not_chosen (others probe \
+               it). Only of an agent that may have peers.",
+        samples: Samples::Agent(mesh::peers),
+    },
+    Metric {
+        name: "podsonar_pods_left_out",
+        kind: MetricType::Gauge,
+        labels: &[],
+        help: "Pods of other nodes that this agent should observe and does not, because pods.max has no room for them.",
+        samples: Samples::Agent(|metrics, family| metrics.mesh.pods_left_out.encode(family)),
+    },
+    Metric {
+        name: "podsonar_contested_addresses",
+        kind: MetricType::Gauge,
+        labels: &[],
+        help: "Addresses in peers' lists that two nodes claim, or that are not theirs: probed for neither.",
+        samples: Samples::Agent(|metrics, family| metrics.mesh.contested.encode(family)),
+    },
+    Metric {
+        name: "podsonar_watch_age_seconds",
+        kind: MetricType::Gauge,
+        labels: &["watch"],
+        help: "How old what is known by a watch is: 0 while it is whole, else the time since it broke. Absent before the \
+               first list.",
+        samples: Samples::Agent(mesh::watch_age),
+    },
+    Metric {
+        name: "podsonar_watch_failures_total",
+        kind: MetricType::Counter,
+        labels: &["watch", "reason"],
+        help: "Failures of the watches of the Kubernetes API: busy, expired, forbidden, garbled, missing, refused, server, \
+               silent, unauthorized, unreachable.",
+        samples: Samples::Agent(mesh::watch_failures),
     },
     Metric {
         name: "podsonar_folded_destinations",

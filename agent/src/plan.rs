@@ -41,6 +41,8 @@ pub struct Plan {
     addresses: BTreeMap<Arc<str>, Vec<IpAddr>>,
     search: SearchList,
     pods: PodNames,
+    /// What the mesh wants probed.
+    mesh: Vec<Planned>,
     /// The pods of the cluster's name server, while they are to be asked and any are known.
     endpoints: Vec<SocketAddr>,
 }
@@ -57,6 +59,7 @@ impl Plan {
             addresses: BTreeMap::new(),
             search,
             pods: PodNames::default(),
+            mesh: Vec::new(),
             endpoints: Vec::new(),
         };
         plan.configure();
@@ -75,6 +78,11 @@ impl Plan {
         let names = self.probing.dns.names.iter().map(|asked| Arc::clone(&asked.name));
         self.names.configure(names, servers);
         self.addresses = self.names.snapshot();
+    }
+
+    /// Other agents, pods and nodes are probed than before.
+    pub fn take_mesh(&mut self, planned: Vec<Planned>) {
+        self.mesh = planned;
     }
 
     /// Whose names are asked for: whoever carries questions out takes them from there.
@@ -147,8 +155,10 @@ impl Plan {
     /// Every stream to be probed, with these means.
     pub fn planned(&self, means: MeansByChannel) -> Vec<Planned> {
         let named = self.probing.named.iter().flat_map(|plan| plan.planned(self.addresses(&plan.name)));
-        let (mut planned, _) =
-            degrade::degrade(self.probing.planned.iter().cloned().chain(named).collect(), means);
+        let (mut planned, _) = degrade::degrade(
+            self.probing.planned.iter().chain(&self.mesh).cloned().chain(named).collect(),
+            means,
+        );
         planned.extend(self.control(&planned));
         planned
     }
@@ -242,14 +252,18 @@ impl Plan {
             each.stream.protocol != Protocol::Icmp && !each.stream.target.address.is_loopback()
         };
         let named = self.probing.named.iter().flat_map(|plan| &plan.protocols);
-        self.probing.planned.iter().any(distant) || named.into_iter().any(|each| *each != Protocol::Icmp)
+        self.probing.mesh.enabled
+            || self.probing.planned.iter().any(distant)
+            || named.into_iter().any(|each| *each != Protocol::Icmp)
     }
 
     /// TCP ports of targets, each once.
     pub fn tcp_ports(&self) -> Vec<u16> {
         let fixed = self.probing.planned.iter().filter_map(|each| each.stream.target.port);
-        let ports: BTreeSet<u16> =
-            fixed.chain(self.probing.named.iter().filter_map(|plan| plan.port)).collect();
+        let named = self.probing.named.iter().filter_map(|plan| plan.port);
+        // Of the ports of pods that will be found nobody knows; a closed one stands for them.
+        let closed = self.probing.mesh.enabled.then_some(self.probing.closed_port);
+        let ports: BTreeSet<u16> = fixed.chain(named).chain(closed).collect();
         ports.into_iter().collect()
     }
 
@@ -289,7 +303,7 @@ pub fn channels(probing: &Probing) -> Vec<Channel> {
             used.extend(Family::ALL.map(|family| Channel { protocol, family }));
         }
     }
-    Channel::ALL.into_iter().filter(|channel| used.contains(channel)).collect()
+    Channel::ALL.into_iter().filter(|channel| probing.mesh.enabled || used.contains(channel)).collect()
 }
 
 /// Exchanges a second that these take at most.

@@ -1,14 +1,17 @@
 //! The agent's life: open sockets, start the driver, serve, and end in order.
 
 use std::collections::HashSet;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use podsonar_core::config::{self, Configuration, Probing};
-use podsonar_core::engine::{Engine, Identity, Question, Secret};
+use podsonar_core::engine::{Engine, Fetched, Identity, Question, Secret};
+use podsonar_core::mesh::NodeView;
 use podsonar_core::query::QueryResult;
 use podsonar_core::query::pods::POD_NAMES;
 use podsonar_core::target::{Family, Planned, PodId};
@@ -22,15 +25,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant as Deadline, interval, timeout_at};
+use tokio::time::{Instant as Deadline, Sleep, interval, sleep, timeout_at};
 
 use crate::clock::{self, Clocks, SystemClocks};
 use crate::degrade::{self, Means, MeansByChannel};
+use crate::discovery::found::Found;
 use crate::discovery::pod_names::{NamedPod, Unserved};
 use crate::driver::{self, Driver};
+use crate::exchange::lists::Lists;
+use crate::exchange::{self, Callers};
 use crate::glance;
 use crate::http::{self, Limits, Site};
-use crate::ledger::{Ledger, Queried};
+use crate::ledger::{FetchedFrom, Ledger, Queried};
+use crate::mesh::{Mesh, Myself, Orders, Parts};
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::state::{Facts, Metrics};
 use crate::plan::{self, Plan};
@@ -65,6 +72,9 @@ const MAX_BUFFER: usize = 512 * 1024 * 1024;
 /// How long an orderly end may take. Kubernetes kills after 30 s.
 const SHUTDOWN: Duration = Duration::from_secs(8);
 
+/// Beyond the time in which each peer fetches once: their fetches are not all on time.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// How often it is checked that the driver still runs.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -77,6 +87,14 @@ pub enum RunError {
     /// The HTTP server's address.
     #[error("--listen {address}: {}", describe_bind(.source))]
     Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The address of `/v1/node`.
+    #[error("--mesh-listen {address}: {}", describe_bind(.source))]
+    ListenMesh {
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -138,20 +156,28 @@ async fn live(settings: Settings) -> Result<(), RunError> {
     if watched {
         agent.metrics.glance.begin();
     }
+    let mut farewell: Option<Pin<Box<Sleep>>> = None;
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
+            _ = terminate.recv(), if farewell.is_none() => match agent.leave() {
+                None => break,
+                Some(time) => farewell = Some(Box::pin(sleep(time))),
+            },
+            () = ended(&mut farewell) => break,
             _ = interrupt.recv() => break,
             _ = watch.tick() => {
                 if agent.driver.is_finished() {
                     return Err(RunError::DriverEnded);
                 }
                 agent.dns.expire(clock::now());
+                agent.look_at_mesh();
             }
             _ = look.tick(), if watched => glance::show(&agent.metrics.glance.take(), &agent.metrics.targets_in_words()),
             _ = &mut agent.http => return Err(RunError::HttpEnded),
             probing = reloader.next(&agent.metrics, &agent.channels) => agent.replace(probing),
             Some(queried) = agent.queried.recv() => agent.take_answers(&queried),
+            () = news(&mut agent.mesh) => agent.take_news(),
+            Some((node, fetched)) = agent.fetched.recv() => agent.take_list(&node, fetched),
         }
     }
     tracing::info!("stopping");
@@ -170,6 +196,12 @@ struct Agent {
     unserved: Unserved,
     answers: UnboundedReceiver<Answered>,
     queried: UnboundedReceiver<Vec<Queried>>,
+    mesh: Option<Mesh>,
+    /// The last orders that followed from the mesh, and what our own list said.
+    ordered: Orders,
+    told: Option<Arc<NodeView>>,
+    fetched: UnboundedReceiver<FetchedFrom>,
+    exchange: Option<JoinHandle<()>>,
     metrics: Arc<Metrics>,
     dns: DnsMetrics,
     http: JoinHandle<()>,
@@ -180,9 +212,13 @@ struct Agent {
 impl Agent {
     async fn start(configuration: Configuration) -> Result<Self, RunError> {
         let Configuration { agent, probing } = configuration;
-        let config::Agent { source, zone, listen, record: record_path, .. } = agent;
+        let config::Agent { source, zone, listen, record: record_path, identity: me, mesh_service, .. } =
+            agent;
         let listener =
             http::bind(listen).map_err(|(address, source)| RunError::Listen { address, source })?;
+        let mesh_listener = probing.mesh.enabled.then(|| http::bind(probing.mesh.listen)).transpose();
+        let mesh_listener =
+            mesh_listener.map_err(|(address, source)| RunError::ListenMesh { address, source })?;
         let record_file = match record_path {
             None => None,
             Some(path) => Some(record::open(&path).map_err(|source| RunError::Record { path, source })?),
@@ -198,6 +234,7 @@ impl Agent {
             message_size: icmp::HEADER + plan.probing().size,
             largest_message: LARGEST_MESSAGE,
         });
+        let ears = if probing_mesh(&plan) { listen_to_peers(&mut sockets, buffer) } else { Vec::new() };
         let means = means(&sockets);
         check_means(&plan, means, &mut sockets)?;
         let channels: Vec<Channel> =
@@ -207,7 +244,7 @@ impl Agent {
         let planned = plan.planned(means);
         let icmp_id = sockets.icmp_id();
         let clock = SystemClocks.read();
-        let facts = facts(source.clone(), zone, plan.probing(), means, &sockets);
+        let facts = facts(source.clone(), zone.clone(), plan.probing(), means, &sockets);
         let metrics = Arc::new(Metrics::new(facts, clock.wall));
         let site = Site {
             metrics: Arc::clone(&metrics),
@@ -241,19 +278,50 @@ impl Agent {
         let asking = SharedAsking::default();
         let (answered, answers) = unbounded_channel();
         let (ended, queried) = unbounded_channel();
-        let driver = driver::spawn(Driver::new(
+        let (fetches, fetched) = unbounded_channel();
+        let lists = Arc::new(Lists::new(Arc::clone(&metrics)));
+        let (pods, told) = (plan.pods().clone(), Arc::clone(&lists));
+        let ledger = Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono);
+        let mut driver = Driver::new(
             Engine::new(identity, clock),
             sockets,
             SystemClocks,
-            Box::new(Runner::start(Arc::clone(&asking), plan.pods().clone(), answered)?),
-            Ledger::new(Arc::clone(&metrics), recorder, probing.retain, clock.mono).with_queries(ended),
+            Box::new(Runner::start(Arc::clone(&asking), pods, answered, told)?),
+            ledger.with_queries(ended).with_fetches(fetches),
             driver::Settings { channels: channels.clone(), icmp_id },
-        ))?;
+        );
+        ears.into_iter().for_each(|family| driver.listen(family));
+        let driver = driver::spawn(driver)?;
         driver.settle(probing.mesh.settle);
         driver.intercepted(intercepted);
         tokio::spawn(throttle::watch(Arc::clone(&metrics)));
         let dns = DnsMetrics::new(Arc::clone(&metrics), probing.retain);
         let (stop_http, stop) = watch::channel(false);
+        let (mesh, exchange) = match mesh_listener {
+            None => (None, None),
+            Some(listener) => {
+                let callers = Arc::new(Callers::new(probing.mesh.allowed.clone()));
+                let served =
+                    exchange::Mesh::new(Arc::clone(&callers), Arc::clone(&metrics), clock::now, clock.mono);
+                let served = Arc::new(served);
+                let myself = Myself {
+                    node: me.as_ref().map_or_else(|| source_of(&metrics), |me| Arc::clone(&me.node)),
+                    zone: zone.into(),
+                    epoch: random.epoch,
+                    addresses: me.as_ref().map(|me| me.host_ips.clone()).unwrap_or_default(),
+                };
+                let found =
+                    Found::begin(me, &mesh_service, &probing.mesh, probing.pods.clone(), &callers, &metrics);
+                let task = exchange::server::serve(
+                    listener,
+                    Arc::clone(&served),
+                    exchange::server::limits(),
+                    stop.clone(),
+                );
+                let parts = Parts { found, callers, served, lists, metrics: Arc::clone(&metrics) };
+                (Some(Mesh::new(parts, myself, probing)), Some(tokio::spawn(task)))
+            }
+        };
         let http = tokio::spawn(http::serve(listener, Arc::new(site), stop));
         let mut agent = Self {
             plan,
@@ -264,6 +332,11 @@ impl Agent {
             unserved: Unserved::default(),
             answers,
             queried,
+            mesh,
+            ordered: Orders::default(),
+            told: None,
+            fetched,
+            exchange,
             metrics,
             dns,
             http,
@@ -276,9 +349,84 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Discovery has found something else than before.
+    fn take_news(&mut self) {
+        if let Some(mesh) = &mut self.mesh {
+            mesh.take_news(self.plan.probing(), clock::now());
+        }
+        self.look_at_mesh();
+        self.obey_mesh();
+    }
+
+    /// A peer was asked for its list.
+    fn take_list(&mut self, node: &Arc<str>, fetched: Fetched) {
+        let now = clock::now();
+        if self.mesh.as_mut().is_some_and(|mesh| mesh.learn(node, fetched, now)) {
+            self.obey_mesh();
+        }
+    }
+
+    /// Our own list says what is so now, to peers and to the driver.
+    fn look_at_mesh(&mut self) {
+        let Some(mesh) = &mut self.mesh else { return };
+        let view = mesh.own_view(clock::now());
+        let known = |before: &NodeView| {
+            let whole = |age: Option<Duration>| age.is_some_and(|age| age.is_zero());
+            (&before.pods, before.leaving, &before.zone, whole(before.watch_age))
+                == (&view.pods, view.leaving, &view.zone, whole(view.watch_age))
+        };
+        let settles = mesh.is_settling();
+        let changed = !self.told.as_deref().is_some_and(known);
+        if changed {
+            self.driver.view(Arc::clone(&view));
+            self.told = Some(view);
+        }
+        if changed || settles {
+            self.obey_mesh();
+        }
+    }
+
+    /// What follows from the mesh, as far as it is something else than before.
+    fn obey_mesh(&mut self) {
+        let Some(mesh) = &self.mesh else { return };
+        let orders = mesh.orders(self.plan.probing());
+        let before = std::mem::replace(&mut self.ordered, orders);
+        let Orders { peers, duties, sources, named, servers } = &self.ordered;
+        if *peers != before.peers {
+            self.driver.peers(peers.clone());
+        }
+        if *sources != before.sources {
+            self.driver.hear(sources.clone());
+        }
+        if duties.fetches != before.duties.fetches {
+            self.driver.fetch(duties.fetches.clone());
+        }
+        if duties.planned != before.duties.planned {
+            self.plan.take_mesh(duties.planned.clone());
+            self.driver.probe(self.plan.planned(self.means));
+        }
+        let other_names = *named != before.named || *servers != before.servers;
+        if other_names && self.plan.take_pods(named.clone(), servers.clone()) {
+            self.ask();
+        }
+    }
+
+    /// Tells peers that this agent ends. Returns how long it takes until they know; `None`: there are none.
+    fn leave(&mut self) -> Option<Duration> {
+        let mesh = self.mesh.as_mut()?;
+        mesh.leave();
+        self.look_at_mesh();
+        let peers = !self.ordered.duties.fetches.is_empty();
+        peers.then(|| self.plan.probing().mesh.fetch_interval + FAREWELL)
+    }
+
     /// Other settings than before, validated.
     fn replace(&mut self, probing: Probing) {
         self.plan.replace(probing);
+        if let Some(mesh) = &mut self.mesh {
+            mesh.configure(self.plan.probing());
+            self.obey_mesh();
+        }
         self.driver.settle(self.plan.probing().mesh.settle);
         self.driver.probe(self.plan.planned(self.means));
         self.ask();
@@ -346,13 +494,16 @@ impl Agent {
 
     /// Ends everything in order: no new probes, the answers in flight, the last scrapes, the record.
     async fn stop(self) -> Result<(), RunError> {
-        let Self { driver, http, stop_http, writer, .. } = self;
+        let Self { driver, http, exchange, stop_http, writer, .. } = self;
         let deadline = Deadline::now() + SHUTDOWN;
         let in_time = |_| RunError::Shutdown;
         let driven = timeout_at(deadline, spawn_blocking(move || driver.stop())).await.map_err(in_time)?;
         // The server may be gone already; then there is nothing to stop.
         let _ = stop_http.send(true);
         let served = timeout_at(deadline, http).await.map_err(in_time)?;
+        if let Some(exchange) = exchange {
+            timeout_at(deadline, exchange).await.map_err(in_time)?.map_err(|_| RunError::HttpEnded)?;
+        }
         if let Some(writer) = writer {
             let written =
                 timeout_at(deadline, spawn_blocking(move || writer.finish())).await.map_err(in_time)?;
@@ -363,6 +514,43 @@ impl Agent {
             Ok(Err(_)) | Err(_) => Err(RunError::DriverEnded),
         }
     }
+}
+
+/// Waits for news of the mesh; for ever where there is none.
+async fn news(mesh: &mut Option<Mesh>) {
+    match mesh {
+        Some(mesh) => mesh.changed().await,
+        None => pending().await,
+    }
+}
+
+/// Waits until peers have had time to hear that this agent ends.
+async fn ended(farewell: &mut Option<Pin<Box<Sleep>>>) {
+    match farewell {
+        Some(time) => time.as_mut().await,
+        None => pending().await,
+    }
+}
+
+fn probing_mesh(plan: &Plan) -> bool {
+    plan.probing().mesh.enabled
+}
+
+/// The families by which other agents' probes are seen. Without them loss is not told by direction, and all else is.
+fn listen_to_peers(sockets: &mut ProbeSockets, buffer: usize) -> Vec<Family> {
+    let listen = |family: &Family| match sockets.listen(*family, buffer) {
+        Ok(()) => true,
+        Err(error) => {
+            let family = family.label();
+            tracing::warn!(family, %error, "other agents' probes cannot be seen: loss is not told by direction");
+            false
+        }
+    };
+    Family::ALL.into_iter().filter(listen).collect()
+}
+
+fn source_of(metrics: &Metrics) -> Arc<str> {
+    metrics.source().into()
 }
 
 /// Pods have names in DNS, and nobody says in which domain.
@@ -387,7 +575,15 @@ fn receive_buffer(plan: &Plan) -> usize {
         let streams = each.protocols.len() * ADDRESSES_OF_A_NAME;
         in_flight(each.interval, each.timeout) * streams as f64
     });
-    let packets: f64 = fixed.chain(named).sum();
+    let mesh = &probing.mesh;
+    let timeout = Duration::from_secs(1);
+    let of_mesh = if mesh.enabled {
+        let pods = 2.0 * in_flight(mesh.pods_interval, timeout) * mesh.max_targets as f64;
+        pods + 2.0 * in_flight(mesh.agents_interval, timeout) * mesh.max_peers as f64
+    } else {
+        0.0
+    };
+    let packets: f64 = fixed.chain(named).chain([of_mesh]).sum();
     let bytes = (packets.ceil() as usize).saturating_mul(2 * PACKET_COST);
     bytes.clamp(MIN_BUFFER, MAX_BUFFER)
 }
@@ -409,7 +605,8 @@ fn check_means(plan: &Plan, means: MeansByChannel, sockets: &mut ProbeSockets) -
             Family::ALL.into_iter().any(may)
         })
     });
-    let only_asks = plan.probing().planned.is_empty() && plan.probing().named.is_empty();
+    let only_asks =
+        plan.probing().planned.is_empty() && plan.probing().named.is_empty() && !plan.probing().mesh.enabled;
     if probed.is_empty()
         && !names
         && !only_asks

@@ -26,6 +26,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use self::cluster::{Downward, Identity, Wanted};
 pub use self::origin::{At, Origin};
 pub use self::problem::{Fault, Problem};
@@ -235,6 +237,14 @@ pub struct Mesh {
     pub peers: Vec<Peer>,
     /// A file of Pod manifests.
     pub pods_file: Option<PathBuf>,
+    /// Time between two fetches of a peer's list.
+    pub fetch_interval: Duration,
+    /// No whole list by then is none.
+    pub fetch_timeout: Duration,
+    /// Who may read our list, besides agents, their nodes and this host.
+    pub allowed: Vec<IpNet>,
+    /// Where pods' addresses lie; empty: anywhere.
+    pub pod_networks: Vec<IpNet>,
     /// Most peers that are probed.
     pub max_peers: usize,
     /// Agents that probe a pod of another node.

@@ -93,7 +93,7 @@ async fn livez(State(site): State<Arc<Site>>) -> (StatusCode, String) {
 
 /// Whether probing has begun; once it has, this stays.
 async fn readyz(State(site): State<Arc<Site>>) -> (StatusCode, &'static str) {
-    if site.metrics.heartbeat.get() > 0 {
+    if site.metrics.heartbeat.get() > 0 && site.metrics.mesh.is_ready() {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "probing has not begun\n")

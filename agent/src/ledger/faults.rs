@@ -163,6 +163,7 @@ impl Ledger {
         if target.is_pods_name() {
             return;
         }
+        self.metrics.local.note(self.metrics.source(), stream, heard);
         let kind = target.kind as usize;
         let gauge =
             |state: State| self.metrics.targets.get(kind).and_then(|states| states.get(state as usize));

@@ -25,6 +25,8 @@ use super::exchange::Exchange;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::inbound::Inbound;
+use super::local::LocalAnswers;
+use super::mesh::MeshMetrics;
 use super::places::Places;
 use super::reload::Reloads;
 use super::shape::{GroupShape, PathShape};
@@ -70,6 +72,8 @@ pub struct Metrics {
     pub(crate) dns: Dns,
     pub(crate) exchange: Exchange,
     pub(crate) inbound: Inbound,
+    pub(crate) local: LocalAnswers,
+    pub(crate) mesh: MeshMetrics,
 }
 
 /// What is known when the agent starts and never changes.
@@ -132,6 +136,8 @@ impl Metrics {
             dns: Dns::default(),
             exchange: Exchange::default(),
             inbound: Inbound::default(),
+            local: LocalAnswers::default(),
+            mesh: MeshMetrics::default(),
         }
     }
 

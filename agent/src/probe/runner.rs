@@ -1,4 +1,4 @@
-//! The driver's errands as tasks on the errands' thread: handshakes, and questions to name servers.
+//! The driver's errands as tasks on the errands' thread: handshakes, questions to name servers, fetches from peers.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -22,6 +22,7 @@ use super::errands::{AT_ONCE, Errands};
 use crate::clock;
 use crate::discovery::pod_names::{NamedPod, PodNames, Rounds};
 use crate::driver::{self, Done};
+use crate::exchange::lists::Lists;
 
 /// How questions are asked: what the configuration says beyond the questions themselves.
 #[derive(Debug, Default)]
@@ -98,6 +99,7 @@ pub struct Runner {
     asking: SharedAsking,
     rounds: Rounds,
     answers: UnboundedSender<Answered>,
+    lists: Arc<Lists>,
 }
 
 impl Runner {
@@ -109,9 +111,11 @@ impl Runner {
         asking: SharedAsking,
         pods: PodNames,
         answers: UnboundedSender<Answered>,
+        lists: Arc<Lists>,
     ) -> io::Result<Self> {
         let (errands, prober) = (Errands::start(AT_ONCE)?, Arc::new(Prober::new()));
-        Ok(Self { errands, refused: VecDeque::new(), prober, asking, rounds: Rounds::new(pods), answers })
+        let (refused, rounds) = (VecDeque::new(), Rounds::new(pods));
+        Ok(Self { errands, refused, prober, asking, rounds, answers, lists })
     }
 }
 
@@ -150,8 +154,12 @@ impl driver::Errands for Runner {
         }
     }
 
-    fn fetch(&mut self, id: FetchId, _: &PlannedFetch) {
-        self.refused.push_back(Done::Fetched(id, Fetched::failed(FetchResult::NotSent)));
+    fn fetch(&mut self, id: FetchId, planned: &PlannedFetch) {
+        let (lists, planned) = (Arc::clone(&self.lists), planned.clone());
+        let errand = async move { Done::Fetched(id, lists.fetch(&planned).await) };
+        if self.errands.run(errand).is_err() {
+            self.refused.push_back(Done::Fetched(id, Fetched::failed(FetchResult::NotSent)));
+        }
     }
 
     fn next_done(&mut self) -> Option<Done> {

@@ -228,6 +228,7 @@ fn example_of(setting: &'static Setting) -> &'static str {
         (Kind::Targets, _) => "[192.0.2.1, \"192.0.2.1:443\"]",
         (Kind::Names, _) => "[db.example, \"db.example:5432\"]",
         (Kind::Servers, _) => "[10.96.0.10]",
+        (Kind::Networks, _) => "[10.244.0.0/16]",
         (Kind::Peers, _) => "[node-2=10.0.0.2]",
         (Kind::Domains, _) => "[svc.cluster.local]",
         (Kind::Namespaces, _) => "[kube-system]",

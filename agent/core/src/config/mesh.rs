@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::origin::{At, Origin};
 use super::problem::Fault;
 use super::resolve::Resolving;
@@ -15,6 +17,9 @@ use crate::target::Family;
 
 /// The longest name of a node or zone (RFC 1123, as Kubernetes has it).
 const MAX_NAME: usize = 253;
+
+/// Most networks of a list.
+const MAX_NETWORKS: usize = 256;
 
 /// One entry of the list of peers.
 struct Entry {
@@ -42,6 +47,11 @@ impl Resolving<'_> {
         let (enabled, kubernetes) = (self.has_mesh(), self.uses_kubernetes());
         let listen = self.listen(&setting::MESH_LISTEN, DEFAULT_MESH_PORT);
         let peers = self.peers();
+        let networks = (MAX_NETWORKS, Fault::NotNetwork, &[][..]);
+        let allowed = self.items(&setting::ALLOW_CIDRS, network, &networks);
+        let pod_networks = self.items(&setting::POD_CIDRS, network, &networks);
+        let [fetch_interval, fetch_timeout] = [&setting::FETCH_INTERVAL, &setting::FETCH_TIMEOUT]
+            .map(|setting| self.duration(setting).map(|time| time.value));
         let pods_file = self.one(&setting::PODS_FILE).map(|(text, _)| PathBuf::from(text));
         let [max_peers, max_observers, max_targets] =
             [&setting::MAX_PEERS, &setting::MAX_OBSERVERS, &setting::MAX_TARGETS]
@@ -63,6 +73,10 @@ impl Resolving<'_> {
             pods_interval: pods?,
             own_pods_interval: own_pods?,
             settle: settle?,
+            fetch_interval: fetch_interval?,
+            fetch_timeout: fetch_timeout?,
+            allowed: allowed?,
+            pod_networks: pod_networks?,
         })
     }
 
@@ -92,6 +106,11 @@ impl Resolving<'_> {
     fn note_peer(&mut self, origin: &Origin, text: &str, fault: Fault) {
         self.note(At::new(setting::MESH_PEERS.key, origin.clone()), Some(text), fault);
     }
+}
+
+/// A network as its first address and the length of its prefix; a bare address is one of that address alone.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok())
 }
 
 fn add(peers: &mut Vec<Peer>, entry: Entry) -> Result<(), Fault> {

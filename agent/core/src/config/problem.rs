@@ -137,6 +137,8 @@ pub enum Fault {
     NotServer,
     #[error("not an IP address; write for example 10.96.0.1")]
     NotAddress,
+    #[error("not a network; write for example 10.244.0.0/16 or fd00:10:244::/56")]
+    NotNetwork,
     #[error("not a domain; write for example svc.cluster.local")]
     NotDomain,
     #[error(

@@ -60,6 +60,8 @@ pub enum Kind {
     Bounds(&'static str),
     /// A list of other agents.
     Peers,
+    /// A list of networks.
+    Networks,
     /// What to probe.
     Targets,
     /// Names to ask for and to probe.
@@ -77,6 +79,7 @@ impl Kind {
                 | Self::Namespaces
                 | Self::Bounds(_)
                 | Self::Peers
+                | Self::Networks
                 | Self::Targets
                 | Self::Names
         )
@@ -103,6 +106,7 @@ impl Kind {
             Self::Selector => "label selector".into(),
             Self::Bounds(unit) => format!("list of 1 to 30 bounds, {unit}"),
             Self::Peers => "list of NODE=ADDRESS".into(),
+            Self::Networks => "list of networks".into(),
             Self::Targets => "list of targets".into(),
             Self::Names => "list of names".into(),
         }
@@ -218,6 +222,14 @@ settings! {
     MESH_SERVICE: "mesh.service", None, None, Kind::Text, Value("podsonar"), false;
     /// Other agents, without Kubernetes: NODE=ADDRESS or NODE=ADDRESS:PORT, with a zone NODE@ZONE=ADDRESS; one more entry for a second address.
     MESH_PEERS: "mesh.peers", Some("--peer"), None, Kind::Peers, Value(""), true;
+    /// Time between two fetches of a peer's list.
+    FETCH_INTERVAL: "exchange.interval", None, None, Kind::Duration { min: SECOND, max: Duration::from_mins(1) }, Value("3s"), true;
+    /// No whole list by then is none.
+    FETCH_TIMEOUT: "exchange.timeout", None, None, Kind::Duration { min: Duration::from_millis(100), max: Duration::from_secs(10) }, Value("2s"), true;
+    /// Networks from which `/v1/node` may be read, besides agents, their nodes and this host.
+    ALLOW_CIDRS: "exchange.allow_cidrs", None, None, Kind::Networks, Value(""), false;
+    /// Where pods' addresses lie; others in peers' lists are not probed. Empty: anywhere.
+    POD_CIDRS: "exchange.pod_cidrs", None, None, Kind::Networks, Value(""), true;
     /// Most peers that this agent probes: up to one more node all agents probe each other.
     MAX_PEERS: "peers.max", None, None, Kind::Whole { min: 2, max: 256, unit: "peers" }, Value("32"), true;
     /// Agents that probe a pod, besides its own node's.
