@@ -61,8 +61,8 @@ enum Command {
     Probe(Vec<Planned>),
     /// Ask these from now on, at most so many exchanges a second.
     Ask(Vec<PlannedQuestion>, f64),
-    /// Probe each of these once.
-    Once(Vec<Planned>),
+    /// Probe each of these once, which are of this node.
+    Once(Arc<str>, Vec<Planned>),
     /// Fetch these lists from now on.
     Fetch(Vec<PlannedFetch>),
     /// These are all the agents that there are.
@@ -99,8 +99,8 @@ impl Handle {
     }
 
     /// Probes each of these once, see [`Engine::probe_once`].
-    pub fn probe_once(&self, planned: Vec<Planned>) {
-        self.tell(Command::Once(planned));
+    pub fn probe_once(&self, node: Arc<str>, planned: Vec<Planned>) {
+        self.tell(Command::Once(node, planned));
     }
 
     /// Replaces which lists are fetched.
@@ -357,7 +357,9 @@ impl<S: Sockets, C: Clocks> Driver<S, C> {
                 Ok(Command::Ask(planned, max_qps)) => {
                     self.engine.set_questions(self.clocks.mono(), &planned, max_qps);
                 }
-                Ok(Command::Once(planned)) => self.engine.probe_once(self.clocks.mono(), &planned),
+                Ok(Command::Once(node, planned)) => {
+                    self.engine.probe_once(self.clocks.mono(), &node, &planned);
+                }
                 Ok(Command::Fetch(planned)) => self.engine.set_fetches(self.clocks.mono(), &planned),
                 Ok(Command::Peers(peers)) => self.engine.handle_peers(self.clocks.mono(), &peers),
                 Ok(Command::View(view)) => self.engine.handle_view(self.clocks.mono(), view),

@@ -488,7 +488,7 @@ impl Agent {
             );
         }
         if result == QueryResult::NoError {
-            self.driver.probe_once(self.plan.once(pod, self.means));
+            self.driver.probe_once(Arc::clone(&pod.node), self.plan.once(pod, self.means));
         }
     }
 

@@ -10,6 +10,7 @@ use hickory_proto::rr::rdata::AAAA;
 use hickory_proto::rr::{Name, RData, Record as Entry};
 use podsonar::discovery::pod_names::{NamedPod, PodNames};
 use podsonar::driver::{Done, Errands};
+use podsonar::exchange::lists::Lists;
 use podsonar::probe::runner::{Answered, Asking, Runner};
 use podsonar_core::engine::{Engine, Identity, PlannedQuestion, Poll, Question, QuestionId, Secret};
 use podsonar_core::query::search::SearchList;
@@ -19,6 +20,7 @@ use podsonar_core::time::{ClockReading, Instant, WallTime};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::dns::server::{Server, address, answer};
+use crate::support::Book;
 
 #[test]
 fn a_pods_name_must_be_exactly_its_address() {
@@ -144,7 +146,8 @@ impl Asker {
         list.replace(pods.iter().map(|(name, address)| pod(name, address)).collect());
         let asking = Arc::new(RwLock::default());
         let (answered, answers) = unbounded_channel();
-        let runner = Runner::start(Arc::clone(&asking), list, answered).unwrap();
+        let lists = Arc::new(Lists::new(Book::new().metrics));
+        let runner = Runner::start(Arc::clone(&asking), list, answered, lists).unwrap();
         let mut asker = Self { runner, asking, answers, engine: engine(), now: 0 };
         asker.search(&[]);
         asker

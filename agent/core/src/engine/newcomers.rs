@@ -65,7 +65,8 @@ impl Engine {
         let unreachable =
             self.verdicts && since.is_some_and(|since| now >= since.max(state.added) + UNREACHABLE_AFTER);
         let baseline = if unreachable { Baseline::NeverReachable } else { Baseline::NeverAnswered };
-        if state.baseline.replace(baseline) != Some(baseline) {
+        let is_news = state.baseline.replace(baseline) != Some(baseline) && !state.is_once();
+        if is_news {
             self.events.push_back(Event::Baseline(outcome.stream, baseline));
         }
         since.is_some_and(|since| outcome.due >= since)
@@ -93,7 +94,8 @@ impl Engine {
     fn greet(&mut self, stream: StreamId, now: Instant, since: Option<Instant>) {
         let Some(state) = self.streams.get(stream) else { return };
         let (answered, owner) = (state.heard.is_some(), state.owner);
-        let Some(pod) = state.planned.stream.target.pod.clone() else { return };
+        let target = &state.planned.stream.target;
+        let Some(pod) = target.pod.clone().filter(|_| target.kind == Kind::Pod) else { return };
         let Some(owner) = owner.and_then(|owner| self.owners.get(owner)) else { return };
         if owner.greeted.insert(Arc::clone(&pod.uid), now).is_some() {
             return;

@@ -5,6 +5,7 @@
 //! others are, where these leave it too late.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
@@ -30,14 +31,14 @@ impl Spent {
 }
 
 impl Engine {
-    /// Probes each of these once, in the next tick. The interval tells only how often somebody else probes the same
-    /// address: it is what the payload states, since its receiver waits for the next by that.
+    /// Probes each of these addresses of a pod of `node` once, in the next tick. The interval tells only how often somebody
+    /// else probes the same address: it is what the payload states, since its receiver waits for the next by that.
     ///
-    /// Each becomes a stream with one outcome, and is removed some seconds after it. Equal ones may be under way
+    /// A loss is confirmed by the agent of the node, as any of a pod. Each becomes a stream with one outcome, and is removed some seconds after it. Equal ones may be under way
     /// together; [`Engine::set_streams`] does not touch them.
-    pub fn probe_once(&mut self, now: Instant, planned: &[Planned]) {
+    pub fn probe_once(&mut self, now: Instant, node: &Arc<str>, planned: &[Planned]) {
         for plan in planned {
-            self.add_once(now, plan);
+            self.add_once(now, node, plan);
         }
     }
 
@@ -75,6 +76,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::engine::testing::{pod_id, pod_stream, view};
     use crate::engine::{Event, Identity, Poll, Secret, Transmit, TransmitKind};
     use crate::outcome::{ProbeResult, StampSource, Stray, Void};
     use crate::target::{Kind, Protocol, Stream, Target};
@@ -85,10 +87,9 @@ mod tests {
     #[test]
     fn each_has_one_result_and_is_gone_a_while_later() {
         let mut engine = engine(100);
-        engine.probe_once(
-            at(1_000),
-            &[plan(1, Protocol::Icmp), plan(1, Protocol::Tcp), plan(1, Protocol::Icmp)],
-        );
+        engine.handle_view(at(1_000), Arc::new(view(1_000, &[1])));
+        let planned = [plan(1, Protocol::Icmp), plan(1, Protocol::Tcp), plan(1, Protocol::Icmp)];
+        engine.probe_once(at(1_000), &node(), &planned);
         let mut told = Vec::new();
         for millis in (1_010..8_000).step_by(10) {
             for transmit in tick(&mut engine, millis) {
@@ -113,7 +114,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(outcomes, [(1_010, 0, "reply"), (1_010, 0, "reply"), (1_910, 0, "lost")]);
+        assert_eq!(outcomes, [(1_010, 0, "reply"), (1_010, 0, "reply"), (3_100, 0, "lost")]);
         assert_eq!(count(|event| matches!(event, Event::Stray(_, Stray::Duplicate))), 2);
         assert_eq!((engine.in_flight(), engine.next_wakeup(at(8_000))), (0, None));
     }
@@ -123,11 +124,11 @@ mod tests {
         let mut engine = engine(100);
         let often = Planned { interval: Duration::from_secs(1), ..plan(1, Protocol::Icmp) };
         engine.set_streams(at(1_000), std::slice::from_ref(&often));
-        engine.probe_once(at(1_000), &[plan(1, Protocol::Icmp)]);
+        engine.probe_once(at(1_000), &node(), &[plan(1, Protocol::Icmp)]);
         engine.set_streams(at(1_000), &[]);
         assert_eq!(tick(&mut engine, 1_050).len(), 1, "it is sent all the same");
         assert!(engine.probes_per_second() < 1e-9);
-        engine.probe_once(at(1_050), &[plan(1, Protocol::Icmp)]);
+        engine.probe_once(at(1_050), &node(), &[plan(1, Protocol::Icmp)]);
         engine.end(at(1_050));
         let discarded = |event: &Event| {
             let discarded = ProbeResult::Void(Void::Discarded);
@@ -142,7 +143,7 @@ mod tests {
     fn the_ceiling_holds_and_what_it_leaves_too_late_is_skipped() {
         let mut engine = engine(1);
         let many: Vec<_> = (0..200).map(|last| plan(last, Protocol::Icmp)).collect();
-        engine.probe_once(at(1_000), &many);
+        engine.probe_once(at(1_000), &node(), &many);
         let mut sent = 0;
         for millis in (1_010..6_000).step_by(10) {
             sent += tick(&mut engine, millis).len();
@@ -168,7 +169,7 @@ mod tests {
             if millis == 3_602_010 {
                 stopped = true;
                 results.clear();
-                engine.probe_once(at(millis), &[plan(1, Protocol::Tcp)]);
+                engine.probe_once(at(millis), &node(), &[plan(1, Protocol::Tcp)]);
             }
             for transmit in tick(&mut engine, millis) {
                 let TransmitKind::Syn(syn) = transmit.kind else { continue };
@@ -192,6 +193,42 @@ mod tests {
         assert_eq!(results, ["listener"]);
     }
 
+    #[test]
+    fn a_loss_is_one_only_if_the_node_still_has_the_pod_and_it_has_ever_answered() {
+        let presumed = |presumed| Planned { presumed, ..plan(1, Protocol::Icmp) };
+        let often = || Planned { stream: pod_stream(1, Protocol::Icmp).stream, ..presumed(true) };
+        for (listed, presumed, answers_kin, result) in [
+            (true, presumed(false), false, "lost"),
+            (false, presumed(false), false, "discarded"),
+            (true, presumed(true), false, "unknown"),
+            (true, presumed(true), true, "lost"),
+        ] {
+            let mut engine = engine(100);
+            let pods: &[u8] = if listed { &[1] } else { &[] };
+            engine.handle_view(at(1_000), Arc::new(view(1_000, pods)));
+            engine.set_streams(at(1_000), &[Planned { interval: Duration::from_hours(1), ..often() }]);
+            let mut events = std::iter::from_fn(|| engine.poll_event());
+            let Some(Event::Added(kin, _)) = events.next() else { panic!("it is probed") };
+            if answers_kin {
+                engine.note_answer(kin, at(1_000));
+            }
+            engine.probe_once(at(1_000), &node(), &[presumed]);
+            for millis in (1_010..8_000).step_by(10) {
+                tick(&mut engine, millis);
+            }
+            let told: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+            let of_kin = |event: &&Event| matches!(event, Event::Baseline(..) | Event::FirstReply(..));
+            assert_eq!(told.iter().find(of_kin), None, "the pod's own stream tells these");
+            let outcome = |event: &Event| match event {
+                Event::Outcome(outcome) if outcome.stream != kin => Some(outcome.result.label()),
+                _ => None,
+            };
+            let results: Vec<_> = told.iter().filter_map(outcome).collect();
+            assert_eq!(results, [result], "{listed} {answers_kin}");
+            assert_eq!(engine.held(), 0);
+        }
+    }
+
     /// One tick in the driver's order; what was sent.
     fn tick(engine: &mut Engine, millis: u64) -> Vec<Transmit> {
         engine.handle_clock(reading(millis));
@@ -212,9 +249,14 @@ mod tests {
         }
     }
 
+    fn node() -> Arc<str> {
+        "a".into()
+    }
+
     fn plan(last: u8, protocol: Protocol) -> Planned {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
-        let target = Arc::new(Target::new(Kind::Name, "pod".into(), address, Some(80)));
+        let target = Target::new(Kind::Name, "pod".into(), address, Some(80));
+        let target = Arc::new(Target { pod: Some(pod_id(last)), ..target });
         let (interval, timeout) = (Duration::from_secs(5), Duration::from_millis(800));
         Planned { stream: Stream { target, protocol }, interval, timeout, presumed: false }
     }

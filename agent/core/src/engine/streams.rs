@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::departed::Knowledge;
@@ -226,35 +227,53 @@ impl Engine {
     }
 
     fn add(&mut self, now: Instant, plan: &Planned) {
-        self.join(now, plan, false);
-    }
-
-    /// Adds a stream whose only probe is due now. What is known of its target from another stream holds for it too: the
-    /// silence of a port that has answered may be its application's.
-    pub(super) fn add_once(&mut self, now: Instant, plan: &Planned) {
-        self.join(now, plan, true);
-    }
-
-    fn join(&mut self, now: Instant, plan: &Planned, once: bool) {
         let id = self.streams.next_id();
-        let grid = if once {
-            Grid::at(now.as_nanos(), plan.interval)
-        } else {
-            Grid::new(&self.identity.source, plan)
-        };
-        let due = if once { now } else { grid.at_or_after(now) };
-        let large = if once { None } else { self.join_large(now, id, plan) };
+        let grid = Grid::new(&self.identity.source, plan);
+        let due = grid.at_or_after(now);
+        let owner = self.owners.join(&plan.stream.target);
+        let known = owner.and_then(|_| self.departed.recall(&plan.stream, now));
+        let known = known.unwrap_or(Knowledge { last_due: due, ..Knowledge::default() });
+        let large = self.join_large(now, id, plan);
+        let mut state = StreamState { large, ..self.state(id, plan, (grid, due), owner, known) };
+        state.added = now;
+        if state.backed_off() {
+            state.due = due.max(state.next_due());
+        }
+        self.join(state);
+        self.join_newcomers(id, now);
+    }
+
+    /// Adds a stream whose only probe is due now, to a pod of this node. What another stream knows of the pod holds for
+    /// it too: whether it has ever answered, and whether the silence of its port may be its application's.
+    pub(super) fn add_once(&mut self, now: Instant, node: &Arc<str>, plan: &Planned) {
+        let id = self.streams.next_id();
+        let owner = Some(self.owners.join_node(node));
+        let known = self.streams.kin(&plan.stream).map(StreamState::knowledge).unwrap_or_default();
+        let known = Knowledge { losses_in_a_row: 0, last_due: now, ..known };
+        let grid = Grid::at(now.as_nanos(), plan.interval);
+        let state = self.state(id, plan, (grid, now), owner, known);
+        self.join(StreamState { once: true, ..state });
+    }
+
+    fn join(&mut self, state: StreamState) {
+        let added = Event::Added(state.id, state.planned.clone());
+        self.schedule.add(state.due, state.id);
+        self.streams.insert(state);
+        self.events.push_back(added);
+    }
+
+    /// A stream that is due then, and whose past is what is known of it.
+    fn state(
+        &mut self,
+        id: StreamId,
+        plan: &Planned,
+        (grid, due): (Grid, Instant),
+        owner: Option<OwnerId>,
+        known: Knowledge,
+    ) -> StreamState {
         let target = &plan.stream.target;
-        let owner = self.owners.join(target);
-        let known = if once {
-            let kin = self.streams.kin(&plan.stream).map(StreamState::knowledge);
-            kin.map(|kin| Knowledge { losses_in_a_row: 0, last_due: due, ..kin })
-        } else {
-            owner.and_then(|_| self.departed.recall(&plan.stream, now))
-        };
-        let Knowledge { heard, answers_owner, answering, listening, losses_in_a_row, last_due } =
-            known.unwrap_or(Knowledge { last_due: due, ..Knowledge::default() });
-        let mut state = StreamState {
+        let Knowledge { heard, answers_owner, answering, listening, losses_in_a_row, last_due } = known;
+        StreamState {
             id,
             planned: plan.clone(),
             to: target.address,
@@ -267,7 +286,7 @@ impl Engine {
             flow: due.as_nanos() as usize,
             losses_in_a_row,
             owner,
-            added: now,
+            added: due,
             heard,
             confirmed: false,
             answers_owner,
@@ -276,16 +295,9 @@ impl Engine {
             answering,
             listening,
             inquiry: None,
-            large,
-            once,
-        };
-        if state.backed_off() {
-            state.due = due.max(state.next_due());
+            large: None,
+            once: false,
         }
-        self.schedule.add(state.due, id);
-        self.streams.insert(state);
-        self.events.push_back(Event::Added(id, plan.clone()));
-        self.join_newcomers(id, now);
     }
 
     pub(super) fn remove(&mut self, now: Instant, mut gone: Vec<StreamId>) {

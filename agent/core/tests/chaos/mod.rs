@@ -316,14 +316,20 @@ impl Chaos {
     /// Probes the address of a target, or of nobody else, once by each protocol.
     fn probe_once(&mut self, argument: u8) {
         let address: IpAddr = [10, 0, 0, argument % (TARGETS + 2)].into();
-        let target = Arc::new(Target::new(Kind::Name, ONCE.into(), address, Some(80)));
+        let target = Target::new(Kind::Name, ONCE.into(), address, Some(80));
+        let pod = (argument & 16 != 0).then(|| pod_id(argument % TARGETS));
+        let target = Arc::new(Target { pod, ..target });
         let planned = [Protocol::Icmp, Protocol::Tcp, Protocol::Connect].map(|protocol| Planned {
             stream: Stream { target: Arc::clone(&target), protocol },
             interval: Duration::from_secs(5),
             timeout: Duration::from_millis(800),
-            presumed: false,
+            presumed: argument.is_multiple_of(5),
         });
-        self.engine.probe_once(self.mono(), planned.get(..usize::from(argument) % 4).unwrap_or(&planned));
+        self.engine.probe_once(
+            self.mono(),
+            &node(argument % 6).into(),
+            planned.get(..usize::from(argument) % 4).unwrap_or(&planned),
+        );
         self.collect();
     }
 
