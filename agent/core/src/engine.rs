@@ -14,6 +14,7 @@
 //! 4. [`Engine::poll_transmit`] until it is idle, with [`Engine::handle_sent`] for each probe;
 //! 5. [`Engine::poll_event`] until it is empty; then it sleeps until [`Engine::next_wakeup`].
 
+mod confirm;
 mod departed;
 mod fetches;
 mod inbound;

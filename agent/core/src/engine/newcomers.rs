@@ -93,7 +93,8 @@ impl Engine {
     fn greet(&mut self, stream: StreamId, now: Instant, since: Option<Instant>) {
         let Some(state) = self.streams.get(stream) else { return };
         let (answered, owner) = (state.heard.is_some(), state.owner);
-        let Some(pod) = state.planned.stream.target.pod.clone() else { return };
+        let target = &state.planned.stream.target;
+        let Some(pod) = target.pod.clone().filter(|_| target.kind == Kind::Pod) else { return };
         let Some(owner) = owner.and_then(|owner| self.owners.get(owner)) else { return };
         if owner.greeted.insert(Arc::clone(&pod.uid), now).is_some() {
             return;
