@@ -293,8 +293,11 @@ impl Engine {
 
     /// Something of an owner answered a probe that was sent at `sent`.
     pub(super) fn owner_alive(&mut self, id: OwnerId, sent: Instant) {
-        if let Some(owner) = self.owners.get(id) {
-            owner.alive = owner.alive.max(Some(sent));
+        let now = self.clock.now().mono;
+        let Some(owner) = self.owners.get(id) else { return };
+        owner.alive = owner.alive.max(Some(sent));
+        if !owner.held.is_empty() {
+            self.owners.check_by(id, now);
         }
     }
 }

@@ -176,7 +176,6 @@ fn an_agents_list_or_a_later_answer_of_its_own_confirms_its_loss_whatever_its_wa
     assert!(results(&mut engine).is_empty());
     engine.note_answer(stream, at(13_000));
     tick(&mut engine, 13_000);
-    tick(&mut engine, 20_000);
     assert_eq!(results(&mut engine), [ProbeResult::Lost]);
 }
 
