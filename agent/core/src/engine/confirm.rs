@@ -156,7 +156,8 @@ impl Engine {
         let told = owner.view.as_ref().map(|view| (view, if owner.own { now } else { view.asked_at }));
         let told = told.filter(|(_, at)| *at >= due);
         let confirms = told.is_some_and(|(_, at)| at >= settled);
-        if matches!(target.kind, Kind::Pod | Kind::Name) {
+        let is_pod = matches!(target.kind, Kind::Pod | Kind::Name);
+        if is_pod {
             if let Some((view, _)) = told {
                 if !lists(view, &target) {
                     return Some(Verdict::Gone);
@@ -188,7 +189,8 @@ impl Engine {
         let alive = owner.own || owner.alive.is_some_and(|alive| alive >= due);
         match (alive, hopeless, overdue) {
             (true, _, true) => Some(Verdict::Unclear),
-            (true, _, false) => (!is_asked).then_some(Verdict::Unclear),
+            // An agent may still answer for itself.
+            (true, _, false) => (!is_asked && is_pod).then_some(Verdict::Unclear),
             (false, false, false) => None,
             (false, ..) if owners.departed(owner, None) => Some(Verdict::Gone),
             (false, ..) => Some(Verdict::Confirmed),
