@@ -17,7 +17,9 @@ use podsonar::metrics::state::{Facts, Metrics};
 use podsonar_core::config::Buckets;
 use podsonar_core::direction::inbound::{Counts, Source};
 use podsonar_core::direction::ways::Verdict;
-use podsonar_core::engine::{Connect, Engine, Identity, PlannedQuestion, QuestionId, Secret};
+use podsonar_core::engine::{
+    Connect, Engine, FetchId, Identity, PlannedFetch, PlannedQuestion, QuestionId, Secret,
+};
 use podsonar_core::target::{Family, Kind, Planned, Protocol, Stream, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::payload::{Heard, LEN, Payload, SizeClass};
@@ -367,7 +369,7 @@ impl Agent {
         let planned = addresses.iter().map(|address| {
             let target = Target::new(Kind::Agent, "peer".into(), *address, None);
             let stream = Stream { target: Arc::new(target), protocol: Protocol::Icmp };
-            Planned { stream, interval: INTERVAL, timeout: Duration::from_millis(400) }
+            Planned { stream, interval: INTERVAL, timeout: Duration::from_millis(400), presumed: false }
         });
         self.driver.as_ref().unwrap().probe(planned.collect());
     }
@@ -453,6 +455,10 @@ impl Errands for Nobody {
 
     fn ask(&mut self, _: QuestionId, question: &PlannedQuestion) {
         panic!("there is no question: {question:?}");
+    }
+
+    fn fetch(&mut self, _: FetchId, fetch: &PlannedFetch) {
+        panic!("nobody's list is fetched: {fetch:?}");
     }
 
     fn next_done(&mut self) -> Option<Done> {
