@@ -230,14 +230,7 @@ impl Mesh {
 
     /// Whose echo requests count: those of agents that have told their epoch.
     fn sources(&self) -> Vec<Source> {
-        let source = |peer: &Peer| {
-            let view = self.directory.view(&peer.node)?;
-            let zone = if peer.zone.is_empty() { &view.zone } else { &peer.zone };
-            let mut addresses = peer.addresses.clone();
-            addresses.extend(view.addresses.iter().filter(|address| !peer.addresses.contains(address)));
-            let (node, zone) = (Arc::clone(&peer.node), Arc::clone(zone));
-            Some(Source { node, zone, epoch: view.epoch, addresses })
-        };
+        let source = |peer: &Peer| Some(Source::of(peer, self.directory.view(&peer.node)?));
         self.roster.peers().filter_map(source).collect()
     }
 
