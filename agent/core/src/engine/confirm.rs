@@ -158,7 +158,8 @@ impl Engine {
         let confirms = told.is_some_and(|(_, at)| at >= settled);
         let is_pod = matches!(target.kind, Kind::Pod | Kind::Name);
         if is_pod {
-            if let Some((view, _)) = told {
+            // Before its first list an agent knows of no pod.
+            if let Some((view, _)) = told.filter(|(view, _)| view.watch_age.is_some()) {
                 if !lists(view, &target) {
                     return Some(Verdict::Gone);
                 }
