@@ -45,12 +45,13 @@ servers: ## Make the lab's real servers available, in a cache: Prometheus 3 take
 
 kubernetes: ## Make the parts of a real cluster available, in a cache: minutes, once
 	@tests/tools/kubernetes.sh >/dev/null
+	@tests/tools/etcd.sh >/dev/null
 
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
 
 clippy: ## No warning in any crate; tests that `cargo test` leaves out are named
-	$(CARGO) clippy --quiet --workspace --all-targets --test cluster --test e2e -- -D warnings
+	$(CARGO) clippy --quiet --workspace --all-targets --test discovery --test cluster --test e2e -- -D warnings
 
 doc: ## Documentation without warnings
 	$(CARGO) doc --quiet --workspace --no-deps
@@ -84,7 +85,7 @@ next: # An agent with the next versions of what agents share, quickly built
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
 e2e: packages images static next ## The agent in a real cluster (needs root)
-	$(E2E) --test cluster --test e2e
+	$(E2E) --test discovery --test cluster --test e2e
 
 build: # The agent as the tests of the lab run it
 	$(CARGO) build --quiet --release --package podsonar
