@@ -389,3 +389,6 @@ impl<K: Watched> Watch<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
