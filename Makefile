@@ -19,7 +19,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages servers kubernetes images static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool build \
-  bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
+  bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -102,7 +102,10 @@ promtool: ## The golden scrape is clean by Prometheus' own linter
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-peers ## All benchmarks, whole; they write BENCHMARKS.md
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-peers bench-api ## All benchmarks, whole; they write BENCHMARKS.md
+
+bench-api: build kubernetes ## Bytes from the API server to one agent of a large cluster
+	$(BENCH) api --write
 
 bench-accuracy: build ## How far reported round trips are from the wire's
 	$(BENCH) accuracy --write
