@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podsonar_core::config::Probing;
+use podsonar_core::config::{Identity, Probing};
 use podsonar_core::direction::inbound::Source;
 use podsonar_core::engine::Fetched;
 use podsonar_core::exchange::directory::Directory;
@@ -17,6 +17,11 @@ use podsonar_core::mesh::{NodeView, Peer, Pod};
 use podsonar_core::roster::{Duties, Roster, Rules};
 use podsonar_core::time::Instant;
 
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::clock;
 use crate::discovery::endpoints::endpoints;
 use crate::discovery::found::Found;
 use crate::discovery::pod_names::NamedPod;
@@ -29,19 +34,31 @@ use crate::metrics::state::Metrics;
 /// A probe without an answer after this time is lost: below the second after which a SYN-ACK is sent again.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
+/// What a mesh begins with.
+#[derive(Debug)]
+pub struct Setting {
+    /// Where our list is served.
+    pub listener: TcpListener,
+    /// When this agent began: its list counts from there.
+    pub started: Instant,
+    /// Who this agent is in its cluster; `None` outside.
+    pub identity: Option<Identity>,
+    /// The agents' Service.
+    pub service: String,
+}
+
 /// How the rest of the agent takes part in the mesh.
 #[derive(Debug)]
-pub struct Parts {
-    /// Where pods and peers are found.
-    pub found: Found,
+struct Parts {
+    found: Found,
     /// Who may read our list.
-    pub callers: Arc<Callers>,
-    /// Our list, as it is served.
-    pub served: Arc<exchange::Mesh>,
+    callers: Arc<Callers>,
+    /// Our list, as it is served, and who serves it.
+    served: Arc<exchange::Mesh>,
+    server: JoinHandle<()>,
     /// The peers' lists, as they were fetched.
-    pub lists: Arc<Lists>,
-    /// The numbers.
-    pub metrics: Arc<Metrics>,
+    lists: Arc<Lists>,
+    metrics: Arc<Metrics>,
 }
 
 /// Who this agent is to others.
@@ -86,9 +103,25 @@ pub struct Orders {
 }
 
 impl Mesh {
-    /// A mesh of which nothing is known yet.
-    pub fn new(parts: Parts, myself: Myself, probing: &Probing) -> Self {
-        parts.metrics.mesh.enable();
+    /// Begins to look for pods and peers, and to serve our own list until `stop` changes.
+    pub fn begin(
+        setting: Setting,
+        myself: Myself,
+        probing: &Probing,
+        lists: Arc<Lists>,
+        metrics: &Arc<Metrics>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let Setting { listener, started, identity, service } = setting;
+        let metrics = Arc::clone(metrics);
+        metrics.mesh.enable();
+        let callers = Arc::new(Callers::new(probing.mesh.allowed.clone()));
+        let served = exchange::Mesh::new(Arc::clone(&callers), Arc::clone(&metrics), clock::now, started);
+        let served = Arc::new(served);
+        let found = Found::begin(identity, &service, &probing.mesh, probing.pods.clone(), &callers, &metrics);
+        let limits = exchange::server::limits();
+        let server = tokio::spawn(exchange::server::serve(listener, Arc::clone(&served), limits, stop));
+        let parts = Parts { found, callers, served, server, lists, metrics };
         let mut mesh = Self {
             rules: rules(probing),
             peers: Arc::default(),
@@ -100,6 +133,14 @@ impl Mesh {
         };
         mesh.configure(probing);
         mesh
+    }
+
+    /// Waits until our list is no longer served.
+    ///
+    /// # Errors
+    /// Serving it has panicked.
+    pub async fn ended(self) -> Result<(), JoinError> {
+        self.parts.server.await
     }
 
     /// Other settings than before.
@@ -208,7 +249,7 @@ impl Mesh {
             named.extend(pods.flat_map(|pod| NamedPod::each(pod, &peer.node, false)));
         }
         let all = own.iter().chain(self.directory.views().flat_map(|view| &view.pods));
-        let service = probing.dns.servers.first().map(|server| server.ip());
+        let service = probing.dns.servers.first().map(std::net::SocketAddr::ip);
         let servers = probing.dns.endpoints.as_ref().map(|wanted| endpoints(wanted, service, all));
         Orders {
             peers: self.peers.to_vec(),
@@ -230,14 +271,7 @@ impl Mesh {
 
     /// Whose echo requests count: those of agents that have told their epoch.
     fn sources(&self) -> Vec<Source> {
-        let source = |peer: &Peer| {
-            let view = self.directory.view(&peer.node)?;
-            let zone = if peer.zone.is_empty() { &view.zone } else { &peer.zone };
-            let mut addresses = peer.addresses.clone();
-            addresses.extend(view.addresses.iter().filter(|address| !peer.addresses.contains(address)));
-            let (node, zone) = (Arc::clone(&peer.node), Arc::clone(zone));
-            Some(Source { node, zone, epoch: view.epoch, addresses })
-        };
+        let source = |peer: &Peer| Some(Source::of(peer, self.directory.view(&peer.node)?));
         self.roster.peers().filter_map(source).collect()
     }
 

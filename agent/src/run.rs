@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use podsonar_core::config::{self, Configuration, Probing};
+use podsonar_core::config::{self, Configuration, Listen, Probing};
 use podsonar_core::engine::{Engine, Fetched, Identity, Question, Secret};
 use podsonar_core::mesh::NodeView;
 use podsonar_core::query::QueryResult;
@@ -29,15 +29,13 @@ use tokio::time::{Instant as Deadline, Sleep, interval, sleep, timeout_at};
 
 use crate::clock::{self, Clocks, SystemClocks};
 use crate::degrade::{self, Means, MeansByChannel};
-use crate::discovery::found::Found;
 use crate::discovery::pod_names::{NamedPod, Unserved};
 use crate::driver::{self, Driver};
 use crate::exchange::lists::Lists;
-use crate::exchange::{self, Callers};
 use crate::glance;
 use crate::http::{self, Limits, Site};
 use crate::ledger::{FetchedFrom, Ledger, Queried};
-use crate::mesh::{Mesh, Myself, Orders, Parts};
+use crate::mesh::{Mesh, Myself, Orders, Setting};
 use crate::metrics::dns::DnsMetrics;
 use crate::metrics::state::{Facts, Metrics};
 use crate::plan::{self, Plan};
@@ -201,7 +199,6 @@ struct Agent {
     ordered: Orders,
     told: Option<Arc<NodeView>>,
     fetched: UnboundedReceiver<FetchedFrom>,
-    exchange: Option<JoinHandle<()>>,
     metrics: Arc<Metrics>,
     dns: DnsMetrics,
     http: JoinHandle<()>,
@@ -214,11 +211,7 @@ impl Agent {
         let Configuration { agent, probing } = configuration;
         let config::Agent { source, zone, listen, record: record_path, identity: me, mesh_service, .. } =
             agent;
-        let listener =
-            http::bind(listen).map_err(|(address, source)| RunError::Listen { address, source })?;
-        let mesh_listener = probing.mesh.enabled.then(|| http::bind(probing.mesh.listen)).transpose();
-        let mesh_listener =
-            mesh_listener.map_err(|(address, source)| RunError::ListenMesh { address, source })?;
+        let (listener, mesh_listener) = bind(listen, &probing)?;
         let record_file = match record_path {
             None => None,
             Some(path) => Some(record::open(&path).map_err(|source| RunError::Record { path, source })?),
@@ -226,15 +219,9 @@ impl Agent {
         let random = Random::draw()?;
         let plan = Plan::new(&source, &zone, probing);
         let buffer = receive_buffer(&plan);
-        let mut sockets = ProbeSockets::open(&podsonar_net::Settings {
-            channels: plan::channels(plan.probing()),
-            icmp_id: random.icmp_id,
-            flows: plan.probing().flows,
-            receive_buffer: buffer,
-            message_size: icmp::HEADER + plan.probing().size,
-            largest_message: LARGEST_MESSAGE,
-        });
-        let ears = if probing_mesh(&plan) { listen_to_peers(&mut sockets, buffer) } else { Vec::new() };
+        let mut sockets = open_sockets(&plan, &random, buffer);
+        let ears =
+            if plan.probing().mesh.enabled { listen_to_peers(&mut sockets, buffer) } else { Vec::new() };
         let means = means(&sockets);
         check_means(&plan, means, &mut sockets)?;
         let channels: Vec<Channel> =
@@ -263,18 +250,7 @@ impl Agent {
             }
         };
         let probing = plan.probing();
-        let identity = Identity {
-            source,
-            epoch: random.epoch,
-            key: random.key,
-            icmp_id,
-            source_ports_v4: sockets.source_ports(Family::V4).to_vec(),
-            source_ports_v6: sockets.source_ports(Family::V6).to_vec(),
-            closed_port: probing.closed_port,
-            size: u16::try_from(probing.size).unwrap_or(u16::MAX),
-            large_interval: probing.mtu,
-            max_pps: probing.max_pps,
-        };
+        let identity = identity(source, probing, &random, &sockets);
         let asking = SharedAsking::default();
         let (answered, answers) = unbounded_channel();
         let (ended, queried) = unbounded_channel();
@@ -290,38 +266,22 @@ impl Agent {
             ledger.with_queries(ended).with_fetches(fetches),
             driver::Settings { channels: channels.clone(), icmp_id },
         );
-        ears.into_iter().for_each(|family| driver.listen(family));
+        for family in ears {
+            driver.listen(family);
+        }
         let driver = driver::spawn(driver)?;
         driver.settle(probing.mesh.settle);
         driver.intercepted(intercepted);
         tokio::spawn(throttle::watch(Arc::clone(&metrics)));
         let dns = DnsMetrics::new(Arc::clone(&metrics), probing.retain);
         let (stop_http, stop) = watch::channel(false);
-        let (mesh, exchange) = match mesh_listener {
-            None => (None, None),
-            Some(listener) => {
-                let callers = Arc::new(Callers::new(probing.mesh.allowed.clone()));
-                let served =
-                    exchange::Mesh::new(Arc::clone(&callers), Arc::clone(&metrics), clock::now, clock.mono);
-                let served = Arc::new(served);
-                let myself = Myself {
-                    node: me.as_ref().map_or_else(|| source_of(&metrics), |me| Arc::clone(&me.node)),
-                    zone: zone.into(),
-                    epoch: random.epoch,
-                    addresses: me.as_ref().map(|me| me.host_ips.clone()).unwrap_or_default(),
-                };
-                let found =
-                    Found::begin(me, &mesh_service, &probing.mesh, probing.pods.clone(), &callers, &metrics);
-                let task = exchange::server::serve(
-                    listener,
-                    Arc::clone(&served),
-                    exchange::server::limits(),
-                    stop.clone(),
-                );
-                let parts = Parts { found, callers, served, lists, metrics: Arc::clone(&metrics) };
-                (Some(Mesh::new(parts, myself, probing)), Some(tokio::spawn(task)))
-            }
-        };
+        let mesh = mesh_listener.map(|listener| {
+            let node = me.as_ref().map_or_else(|| metrics.source().into(), |me| Arc::clone(&me.node));
+            let addresses = me.as_ref().map(|me| me.host_ips.clone()).unwrap_or_default();
+            let myself = Myself { node, zone: zone.into(), epoch: random.epoch, addresses };
+            let setting = Setting { listener, started: clock.mono, identity: me, service: mesh_service };
+            Mesh::begin(setting, myself, probing, lists, &metrics, stop.clone())
+        });
         let http = tokio::spawn(http::serve(listener, Arc::new(site), stop));
         let mut agent = Self {
             plan,
@@ -336,7 +296,6 @@ impl Agent {
             ordered: Orders::default(),
             told: None,
             fetched,
-            exchange,
             metrics,
             dns,
             http,
@@ -494,15 +453,15 @@ impl Agent {
 
     /// Ends everything in order: no new probes, the answers in flight, the last scrapes, the record.
     async fn stop(self) -> Result<(), RunError> {
-        let Self { driver, http, exchange, stop_http, writer, .. } = self;
+        let Self { driver, http, mesh, stop_http, writer, .. } = self;
         let deadline = Deadline::now() + SHUTDOWN;
         let in_time = |_| RunError::Shutdown;
         let driven = timeout_at(deadline, spawn_blocking(move || driver.stop())).await.map_err(in_time)?;
         // The server may be gone already; then there is nothing to stop.
         let _ = stop_http.send(true);
         let served = timeout_at(deadline, http).await.map_err(in_time)?;
-        if let Some(exchange) = exchange {
-            timeout_at(deadline, exchange).await.map_err(in_time)?.map_err(|_| RunError::HttpEnded)?;
+        if let Some(mesh) = mesh {
+            timeout_at(deadline, mesh.ended()).await.map_err(in_time)?.map_err(|_| RunError::HttpEnded)?;
         }
         if let Some(writer) = writer {
             let written =
@@ -532,8 +491,38 @@ async fn ended(farewell: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-fn probing_mesh(plan: &Plan) -> bool {
-    plan.probing().mesh.enabled
+/// The listeners of `/metrics` and, in a mesh, of `/v1/node`.
+fn bind(listen: Listen, probing: &Probing) -> Result<(TcpListener, Option<TcpListener>), RunError> {
+    let listener = http::bind(listen).map_err(|(address, source)| RunError::Listen { address, source })?;
+    let mesh = probing.mesh.enabled.then(|| http::bind(probing.mesh.listen)).transpose();
+    Ok((listener, mesh.map_err(|(address, source)| RunError::ListenMesh { address, source })?))
+}
+
+fn open_sockets(plan: &Plan, random: &Random, buffer: usize) -> ProbeSockets {
+    let probing = plan.probing();
+    ProbeSockets::open(&podsonar_net::Settings {
+        channels: plan::channels(probing),
+        icmp_id: random.icmp_id,
+        flows: probing.flows,
+        receive_buffer: buffer,
+        message_size: icmp::HEADER + probing.size,
+        largest_message: LARGEST_MESSAGE,
+    })
+}
+
+fn identity(source: String, probing: &Probing, random: &Random, sockets: &ProbeSockets) -> Identity {
+    Identity {
+        source,
+        epoch: random.epoch,
+        key: random.key,
+        icmp_id: sockets.icmp_id(),
+        source_ports_v4: sockets.source_ports(Family::V4).to_vec(),
+        source_ports_v6: sockets.source_ports(Family::V6).to_vec(),
+        closed_port: probing.closed_port,
+        size: u16::try_from(probing.size).unwrap_or(u16::MAX),
+        large_interval: probing.mtu,
+        max_pps: probing.max_pps,
+    }
 }
 
 /// The families by which other agents' probes are seen. Without them loss is not told by direction, and all else is.
@@ -547,10 +536,6 @@ fn listen_to_peers(sockets: &mut ProbeSockets, buffer: usize) -> Vec<Family> {
         }
     };
     Family::ALL.into_iter().filter(listen).collect()
-}
-
-fn source_of(metrics: &Metrics) -> Arc<str> {
-    metrics.source().into()
 }
 
 /// Pods have names in DNS, and nobody says in which domain.

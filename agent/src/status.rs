@@ -3,6 +3,7 @@
 
 mod ask;
 mod faults;
+mod ways;
 
 use std::fmt::{self, Write as _};
 
@@ -14,6 +15,7 @@ use crate::metrics::state::Metrics;
 
 pub use self::ask::{AskError, ask};
 pub use self::faults::{Finding, Scope};
+pub use self::ways::Lost;
 
 /// What one agent sees at one moment.
 #[derive(Debug, Serialize)]
@@ -30,6 +32,8 @@ pub struct Status {
     pub targets: Vec<Count>,
     /// Names to be probed that have no address now.
     pub unresolved_names: u64,
+    /// Which way probes between this node and its peers were lost.
+    pub ways: Vec<Lost>,
     /// What is wrong, the widest first.
     pub faults: Vec<Finding>,
 }
@@ -61,6 +65,7 @@ impl Status {
             probes_per_second: metrics.probes_per_second.get(),
             targets,
             unresolved_names: metrics.unresolved.get(),
+            ways: ways::of(metrics),
             faults: faults::of(metrics),
         }
     }
@@ -86,6 +91,9 @@ impl fmt::Display for Status {
         }
         if self.unresolved_names > 0 {
             writeln!(f, "  {:<8} {} without an address", "name", self.unresolved_names)?;
+        }
+        for lost in self.ways.iter().filter(|lost| lost.is_worth_a_line()) {
+            writeln!(f, "  {:<8} {lost}", "way")?;
         }
         if self.faults.is_empty() {
             return writeln!(f, "no fault is known");

@@ -200,6 +200,8 @@ pub struct NamePlan {
     pub port: Option<u16>,
     /// How its addresses are asked, in label order.
     pub protocols: Vec<Protocol>,
+    /// Whether nobody wrote the ICMP among them: it goes beside the port.
+    pub icmp_presumed: bool,
     /// Time between two probes of a stream.
     pub interval: Duration,
     /// A probe without an answer after this time is lost.
@@ -217,7 +219,7 @@ impl NamePlan {
                 stream: Stream { target: Arc::clone(&target), protocol },
                 interval: self.interval,
                 timeout: self.timeout,
-                presumed: false,
+                presumed: self.icmp_presumed && protocol == Protocol::Icmp,
             }));
         }
         planned

@@ -100,6 +100,9 @@ impl Api {
         let token_file = Some(access.token.display().to_string());
         config.auth_info = AuthInfo { token_file, ..AuthInfo::default() };
         config.root_cert_file = Some(access.authority.clone());
+        // The file alone says whom to trust. Without this list, which it replaces, kube looks for the authorities of the
+        // system first, and an image without any has no client.
+        config.root_cert = Some(Vec::new());
         config.connect_timeout = Some(CONNECT);
         config.proxy_url = None;
         // Whoever asks decides when to ask again.

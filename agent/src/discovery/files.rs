@@ -76,7 +76,9 @@ pub async fn follow(path: Option<PathBuf>, mut choice: Receiver<PodChoice>, publ
                 Ok(seen) => {
                     let mut index = Index::new("".into(), choice.borrow_and_update().clone());
                     index.begin();
-                    seen.iter().for_each(|pod| index.include(pod));
+                    for pod in &seen {
+                        index.include(pod);
+                    }
                     index.complete();
                     read = Some(file);
                     complained = None;

@@ -513,6 +513,7 @@ impl World {
             zone: "zone".into(),
             epoch: PEER,
             addresses: vec![address.parse().unwrap()],
+            also_from: vec![],
         };
         self.driver.hear(&[source]);
     }

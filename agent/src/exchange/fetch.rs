@@ -60,6 +60,8 @@ pub struct Known {
     etag: Option<HeaderValue>,
     /// Where it answered.
     address: IpAddr,
+    /// What had to hold for its pods.
+    rules: Rules,
 }
 
 impl Known {
@@ -101,7 +103,8 @@ struct Seen {
 ///
 /// `known` is what the last fetch of this peer brought; an answer may be that it still holds.
 pub async fn fetch(request: &FetchRequest, known: Option<&Known>, rules: &Rules) -> Fetched {
-    let known = known.filter(|known| known.view.node == request.node);
+    // By other rules the same list may mean something else.
+    let known = known.filter(|known| known.view.node == request.node && known.rules == *rules);
     let began = clock::now();
     let mut seen = Seen::default();
     let attempt = attempt(request, known, &mut seen);
@@ -243,7 +246,8 @@ impl Heard {
         let clock = number(&answer.headers, CLOCK);
         self.date(&mut view, &running, clock, known);
         let etag = etag.filter(|etag| etag.len() <= MAX_ETAG).cloned();
-        let known = Known { view: Arc::new(view), running: running.into(), etag, address: self.address };
+        let (view, running, rules) = (Arc::new(view), running.into(), rules.clone());
+        let known = Known { view, running, etag, address: self.address, rules };
         Ok((FetchResult::Ok, known, refused))
     }
 

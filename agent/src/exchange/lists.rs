@@ -34,7 +34,9 @@ impl Lists {
     /// Takes the peers that are asked from now on, by node and zone, and what of their lists is believed.
     pub fn configure(&self, rules: Rules, zones: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) {
         let zones: HashMap<_, _> = zones.into_iter().collect();
-        zones.values().for_each(|zone| self.metrics.expect_zone(zone));
+        for zone in zones.values() {
+            self.metrics.expect_zone(zone);
+        }
         self.with(|state| {
             state.known.retain(|node, _| zones.contains_key(node));
             (state.rules, state.zones) = (Arc::new(rules), zones);

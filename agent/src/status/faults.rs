@@ -29,6 +29,8 @@ pub enum Scope {
     NameServer,
     /// Another node, with all that is on it.
     Node,
+    /// The way to a peer, or from it.
+    Way,
     /// A pod, or what the user wrote.
     Target,
     /// Large packets to a destination.
@@ -46,6 +48,7 @@ impl Scope {
             Self::Agent => "this agent",
             Self::NameServer => "name server",
             Self::Node => "node",
+            Self::Way => "way",
             Self::Target => "target",
             Self::Mtu => "mtu",
             Self::Flow => "flow",
@@ -86,6 +89,7 @@ pub(super) fn of(metrics: &Metrics) -> Vec<Finding> {
             find(Scope::Node, name, format!("its agent does not answer, others there do{}", zone(place)));
         }
     }
+    super::ways::faults(metrics, &mut find);
     for trouble in metrics.unhealthy.all() {
         let target = &trouble.target;
         let of_cluster = CLUSTER.contains(&target.kind);

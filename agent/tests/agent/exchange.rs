@@ -92,6 +92,21 @@ async fn an_agent_hears_of_its_peer_s_pods_and_then_that_nothing_changed() {
 }
 
 #[tokio::test]
+async fn under_other_rules_the_same_list_is_asked_for_anew() {
+    let mesh = Agent::start("127.0.0.1:0");
+    mesh.mesh.publish(&view("b", &["10.0.0.1", "10.9.0.2"]));
+    let known = ask(mesh.address, None, LONG).await.known.unwrap();
+    let rules = Rules { pod_cidrs: vec!["10.0.0.0/16".parse().unwrap()] };
+    let (node, port) = ("b".into(), mesh.address.port());
+    let request = FetchRequest { node, addresses: vec![mesh.address.ip()], port, timeout: LONG };
+    let fetched = fetch(&request, Some(&known), &rules).await;
+    assert_eq!(fetched.result, FetchResult::Ok);
+    let known = fetched.known.unwrap();
+    assert_eq!((known.view().pods.len(), fetched.refused[Refusal::Outside as usize]), (1, 1));
+    assert_eq!(fetch(&request, Some(&known), &rules).await.result, FetchResult::NotModified);
+}
+
+#[tokio::test]
 async fn an_agent_that_knows_its_pods_not_yet_refuses_and_is_alive() {
     let mesh = Agent::start("127.0.0.1:0");
     let fetched = ask(mesh.address, None, LONG).await;

@@ -1,5 +1,6 @@
 //! What is booked of other agents' probes, and how long it is shown.
 
+use podsonar::status::{Scope, Status};
 use podsonar_core::direction::inbound::{Counts, Edge, News};
 use podsonar_core::direction::ways::{Verdict, Ways};
 use podsonar_core::target::Family;
@@ -94,6 +95,35 @@ fn people_are_told_both_ways_and_where_a_peer_is_at_fault() {
     let verdicts: Vec<_> = told.iter().map(|both| (&*both.edge.node, both.verdict())).collect();
     assert_eq!(verdicts, [("b", Some(Verdict::OutOrDown)), ("c", Some(Verdict::In))]);
     assert_eq!((told[0].inbound, told[0].ways), (COUNTS, Some(ways)));
+}
+
+#[test]
+fn the_status_says_which_way_probes_were_lost_and_which_way_is_dead() {
+    let mut book = Book::new();
+    let ways = Ways { sent: 100, lost: 9, covered: 90, there: 5, back: 3, losing: 0 };
+    let dead = Ways { losing: 5, ..ways };
+    for (node, ways, silent) in [("b", ways, false), ("c", dead, false), ("d", ways, true), ("e", dead, true)]
+    {
+        book.ledger.inbound(&News { silent, ..news(node, COUNTS) });
+        book.ledger.ways(&news(node, COUNTS).edge, &ways);
+    }
+    book.ledger.inbound(&news("quiet", Counts { probes: 7, ..Counts::default() }));
+    let status = Status::of(&book.metrics);
+    let words = status.to_string();
+    let line = "  way      b (IPv4): 9 of 100 lost, 5 on the way there, 3 back; of its own 3 of 10 lost on the way here, \
+                and 1 outages\n";
+    assert!(words.contains(line), "{words}");
+    assert!(!words.contains("quiet"), "{words}");
+    let faults: Vec<_> =
+        status.faults.iter().map(|fault| (fault.scope, &*fault.place, &*fault.what)).collect();
+    assert_eq!(
+        faults,
+        [
+            (Scope::Way, "c", "it is heard, but nothing that is sent there arrives (IPv4)"),
+            (Scope::Way, "d", "it answers, but nothing that it sends itself arrives (IPv4)"),
+        ]
+    );
+    assert_eq!(status.ways.len(), 5);
 }
 
 /// For the golden scrape.

@@ -72,6 +72,12 @@ impl Node {
         let zone = format!("zone{}", (number - 1) % zones + 1);
         let identity = Identity { number, name, zone };
         let joint = shared.lab.next_joint();
+        // While the node is off, what is sent to it vanishes: no router says that it is not there.
+        let [high, low] = joint.to_be_bytes();
+        let links = [format!("10.{high}.{low}.0/24"), format!("fd00:0:0:{joint:x}::/64")];
+        for prefix in links.into_iter().chain(pods_of(number)) {
+            shared.router.run(&format!("ip route add blackhole {prefix} metric 9999"))?;
+        }
         Ok(Self { identity, shared: Arc::clone(shared), joint, folder, running: None })
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 const REPLIES: &[(&str, &str)] = &[("result", "reply"), ("protocol", "icmp")];
 const LOST: &[(&str, &str)] = &[("result", "lost"), ("protocol", "icmp")];
-/// Not the agent's probes of itself.
-const FIXED: &[(&str, &str)] = &[("protocol", "icmp"), ("kind", "fixed")];
+/// Probes of other nodes' agents.
+const AGENTS: &[(&str, &str)] = &[("protocol", "icmp"), ("kind", "agent")];
 
 #[test]
 fn a_delay_on_a_nodes_link_is_a_longer_round_trip_of_its_pods() {
@@ -20,7 +20,7 @@ fn a_delay_on_a_nodes_link_is_a_longer_round_trip_of_its_pods() {
     let before = cluster.scrape("node2").unwrap();
     cluster
         .wait_for_metrics("node2", minute(), "long round trips", |page| {
-            let grown = |name| sum(page, name, FIXED) - sum(&before, name, FIXED);
+            let grown = |name| sum(page, name, AGENTS) - sum(&before, name, AGENTS);
             let (seconds, count) = (grown("podsonar_rtt_seconds_sum"), grown("podsonar_rtt_seconds_count"));
             (count >= 3.0 && seconds / count >= delay.as_secs_f64()).then_some(())
         })
@@ -29,7 +29,7 @@ fn a_delay_on_a_nodes_link_is_a_longer_round_trip_of_its_pods() {
 }
 
 #[test]
-fn a_cut_way_back_to_a_node_is_loss_for_its_agent_and_for_no_other() {
+fn a_cut_way_to_a_node_is_loss_of_its_paths_and_of_no_other() {
     let mut cluster = cluster();
     let before = cluster.scrape("node4").unwrap();
     let other = cluster.scrape("node5").unwrap();
@@ -44,8 +44,12 @@ fn a_cut_way_back_to_a_node_is_loss_for_its_agent_and_for_no_other() {
         .unwrap();
     cluster.node(4).unwrap().heal().unwrap();
     let after = cluster.scrape("node5").unwrap();
-    let lost = sum(&after, "podsonar_probes_total", LOST) - sum(&other, "podsonar_probes_total", LOST);
-    assert!(lost < 1.0, "{lost} lost by the agent of another node");
+    for destination in ["node1", "node2", "node3", "node6"] {
+        let labels = [LOST, &[("destination", destination)]].concat();
+        let lost =
+            sum(&after, "podsonar_probes_total", &labels) - sum(&other, "podsonar_probes_total", &labels);
+        assert!(lost < 1.0, "{lost} lost between node5 and {destination}");
+    }
     wait_for_replies(&cluster, "node4");
 }
 

@@ -234,3 +234,23 @@ fn name_and_protocol(planned: &Planned) -> (&str, &'static str) {
 fn times(planned: &Planned) -> (u128, u128) {
     (planned.interval.as_millis(), planned.timeout.as_millis())
 }
+
+#[test]
+fn icmp_beside_a_port_is_presumed_unless_somebody_wrote_it() {
+    for (file, presumed) in [
+        ("targets: [192.0.2.1:80]", true),
+        ("targets: [192.0.2.1]", false),
+        ("probes: {protocols: [icmp, tcp]}\ntargets: [192.0.2.1:80]", false),
+        ("targets: [{target: '192.0.2.1:80', protocols: [icmp, tcp]}]", false),
+        ("targets: ['web.:80']", true),
+    ] {
+        let probing = probing(file);
+        let named = probing.named.iter().flat_map(|plan| plan.planned(&["192.0.2.1".parse().unwrap()]));
+        let planned: Vec<_> = probing.planned.iter().cloned().chain(named).collect();
+        assert!(planned.iter().any(|plan| plan.stream.protocol == Protocol::Icmp), "{file}");
+        for plan in planned {
+            let icmp = plan.stream.protocol == Protocol::Icmp;
+            assert_eq!(plan.presumed, presumed && icmp, "{file}: {plan:?}");
+        }
+    }
+}

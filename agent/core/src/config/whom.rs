@@ -35,6 +35,7 @@ impl Targets {
 /// What holds for targets that say nothing else.
 struct Common {
     protocols: Option<Vec<Protocol>>,
+    protocols_written: bool,
     interval: Option<Timed>,
     timeout: Option<Timed>,
 }
@@ -51,6 +52,8 @@ struct Seen<'a> {
 /// How one target is asked.
 struct Plan {
     protocols: Vec<Protocol>,
+    /// Whether nobody wrote the ICMP among them: it goes beside a port.
+    icmp_presumed: bool,
     interval: Option<Timed>,
     timeout: Option<Timed>,
 }
@@ -61,6 +64,7 @@ impl<'a> Resolving<'a> {
         let written = self.written;
         let common = Common {
             protocols: self.default_protocols(),
+            protocols_written: written.values.contains_key(super::setting::PROTOCOLS.key),
             interval: self.duration(&INTERVAL),
             timeout: self.duration(&TIMEOUT),
         };
@@ -116,7 +120,7 @@ impl<'a> Resolving<'a> {
                         stream: Stream { target: Arc::clone(&target), protocol },
                         interval,
                         timeout,
-                        presumed: false,
+                        presumed: plan.icmp_presumed && protocol == Protocol::Icmp,
                     }));
                 }
                 Some(())
@@ -131,6 +135,7 @@ impl<'a> Resolving<'a> {
                         name: asked,
                         port,
                         protocols,
+                        icmp_presumed: plan.icmp_presumed,
                         interval,
                         timeout,
                     });
@@ -175,7 +180,8 @@ impl<'a> Resolving<'a> {
             return None;
         }
         self.check_tcp(&protocols, interval.as_ref(), timeout.as_ref());
-        Some(Plan { protocols, interval, timeout })
+        let icmp_presumed = port.is_some() && written.protocols.is_none() && !common.protocols_written;
+        Some(Plan { protocols, icmp_presumed, interval, timeout })
     }
 
     fn check_tcp(&mut self, protocols: &[Protocol], interval: Option<&Timed>, timeout: Option<&Timed>) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::window::{Arrival, Place, SILENT_PERIODS, Window};
+use crate::mesh::{NodeView, Peer};
 use crate::target::Family;
 use crate::time::Instant;
 use crate::wire::payload::{Heard, Payload, SizeClass};
@@ -38,8 +39,25 @@ pub struct Source {
     pub zone: Arc<str>,
     /// What its echo requests carry, as its `/v1/node` says; never 0.
     pub epoch: u64,
-    /// From where its requests may come, and where ours to it go: its agent's addresses, and its node's.
+    /// Where ours to it go, and from where its own come: its agent's addresses, as discovery tells them.
     pub addresses: Vec<IpAddr>,
+    /// From where its own may come as well: its node's addresses, as it tells them itself, for networks that rewrite the
+    /// sender's address.
+    pub also_from: Vec<IpAddr>,
+}
+
+impl Source {
+    /// A peer whose list is known. Whoever is about to leave is better left out: it will fall silent.
+    pub fn of(peer: &Peer, view: &NodeView) -> Self {
+        let zone = if peer.zone.is_empty() { &view.zone } else { &peer.zone };
+        Self {
+            node: Arc::clone(&peer.node),
+            zone: Arc::clone(zone),
+            epoch: view.epoch,
+            addresses: peer.addresses.clone(),
+            also_from: view.addresses.clone(),
+        }
+    }
 }
 
 /// Whom is heard, by which IP version.
@@ -337,8 +355,14 @@ impl Inbound {
         for Sender { source, .. } in self.senders.values() {
             self.epochs.insert(source.epoch);
             for address in &source.addresses {
+                self.nodes.insert((source.epoch, *address), Arc::clone(&source.node));
+                self.by_address.insert(*address, Arc::clone(&source.node));
+            }
+        }
+        // What a peer says of itself takes nothing from another.
+        for Sender { source, .. } in self.senders.values() {
+            for address in &source.also_from {
                 self.nodes.entry((source.epoch, *address)).or_insert_with(|| Arc::clone(&source.node));
-                self.by_address.entry(*address).or_insert_with(|| Arc::clone(&source.node));
             }
         }
     }

@@ -15,8 +15,9 @@ const KEPT: usize = 1_024;
 /// Reports that wait for results. Those between the first and the last may go: what counts is their difference.
 const WAITING: usize = 8;
 
-/// A sequence without a result is not waited for when so many after it have one.
-const OVERTAKEN: u64 = 128;
+/// A sequence without a result is not waited for when so many after it have one. A loss may be held for ten seconds
+/// before it is one.
+const OVERTAKEN: u64 = 512;
 
 /// How many losses in a row are all there is: the path is down, one way or the other.
 const ALL_LOST: u64 = 5;

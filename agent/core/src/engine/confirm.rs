@@ -156,8 +156,10 @@ impl Engine {
         let told = owner.view.as_ref().map(|view| (view, if owner.own { now } else { view.asked_at }));
         let told = told.filter(|(_, at)| *at >= due);
         let confirms = told.is_some_and(|(_, at)| at >= settled);
-        if matches!(target.kind, Kind::Pod | Kind::Name) {
-            if let Some((view, _)) = told {
+        let is_pod = matches!(target.kind, Kind::Pod | Kind::Name);
+        if is_pod {
+            // Before its first list an agent knows of no pod.
+            if let Some((view, _)) = told.filter(|(view, _)| view.watch_age.is_some()) {
                 if !lists(view, &target) {
                     return Some(Verdict::Gone);
                 }
@@ -188,7 +190,8 @@ impl Engine {
         let alive = owner.own || owner.alive.is_some_and(|alive| alive >= due);
         match (alive, hopeless, overdue) {
             (true, _, true) => Some(Verdict::Unclear),
-            (true, _, false) => (!is_asked).then_some(Verdict::Unclear),
+            // An agent may still answer for itself.
+            (true, _, false) => (!is_asked && is_pod).then_some(Verdict::Unclear),
             (false, false, false) => None,
             (false, ..) if owners.departed(owner, None) => Some(Verdict::Gone),
             (false, ..) => Some(Verdict::Confirmed),

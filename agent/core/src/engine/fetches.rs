@@ -1,7 +1,7 @@
 //! Fetches: when each peer is asked for its list. They follow the same law as probes: each that falls due ends once.
 //!
-//! A loss that waits for its confirmation asks for one before its turn. Such a fetch takes the place of the next of the
-//! schedule if that is near, so that a node in trouble is asked more often, and never more often than once a second.
+//! A loss that waits for its confirmation asks for one before its turn. So a node in trouble is asked more often, and never
+//! more often than once a second: one of the schedule that would follow too soon waits for so long.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
@@ -219,8 +219,8 @@ impl Engine {
                 let node = Arc::clone(&state.planned.node);
                 self.events.push_back(Event::Fetched(node, Fetched::failed(FetchResult::NotSent)));
             }
-            // After an early one the schedule's next is left out if it is near.
-            let next = state.grid.at_or_after(now + interval / 2);
+            // One of the schedule that would follow too soon waits: none is more than an interval after the one before.
+            let next = state.grid.at_or_after(now + Duration::from_nanos(1)).max(now + APART.min(interval));
             state.due = Some(next);
             dues.insert((next, id));
             if !under_way {
@@ -278,6 +278,24 @@ mod tests {
         assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1_000), "{asked:?}");
         assert!(asked.len() >= 6, "{asked:?}");
         assert_eq!(events(&mut engine).len(), asked.len());
+    }
+
+    #[test]
+    fn after_an_early_fetch_the_next_comes_within_an_interval_all_the_same() {
+        let mut engine = engine();
+        engine.set_fetches(at(0), &[planned_fetch("a")]);
+        let mut asked = Vec::new();
+        for tick in (0..60_000).step_by(10) {
+            // At any distance from the schedule.
+            if tick % 4_170 == 0 {
+                engine.fetches.hasten("a", at(tick));
+            }
+            while let Some(Poll::Fetch(id)) = engine.poll_fetch(at(tick)) {
+                asked.push(tick);
+                engine.handle_fetched(id, at(tick), usable(tick));
+            }
+        }
+        assert!(asked.windows(2).all(|pair| (1_000..=3_010).contains(&(pair[1] - pair[0]))), "{asked:?}");
     }
 
     #[test]

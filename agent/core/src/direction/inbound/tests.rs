@@ -18,8 +18,10 @@ fn a_known_agents_requests_are_counted_by_family() {
 
 #[test]
 fn forged_requests_are_refused_by_epoch_and_by_address() {
-    let mut inbound =
-        inbound(&[source("b", 9), Source { addresses: vec![ip("10.0.0.3")], ..source("c", 8) }]);
+    let mut inbound = inbound(&[
+        source("b", 9),
+        Source { addresses: vec![ip("10.0.0.3")], also_from: vec![], ..source("c", 8) },
+    ]);
     for (from, epoch, refusal) in [
         ("10.0.0.2", 7, Refusal::UnknownEpoch),
         ("10.0.0.2", 8, Refusal::WrongAddress),
@@ -36,6 +38,15 @@ fn forged_requests_are_refused_by_epoch_and_by_address() {
 }
 
 #[test]
+fn a_request_whose_senders_address_was_rewritten_to_its_nodes_counts() {
+    let mut inbound = inbound(&[source("b", 9)]);
+    assert!(send(&mut inbound, 1_000, "192.0.2.2", 9, 1).is_some());
+    assert!(send(&mut inbound, 2_000, "10.0.0.2", 9, 2).is_some());
+    assert_eq!(tally(&mut inbound)[&("b".into(), Family::V4)].probes, 2);
+    assert_eq!(inbound.heard(ip("192.0.2.2"), SizeClass::Normal, at(2_000)), Heard::default());
+}
+
+#[test]
 fn our_own_requests_and_those_to_nobody_in_particular_are_passed_over() {
     let mut inbound = inbound(&[source("b", 9)]);
     assert_eq!(send(&mut inbound, 0, "127.0.0.1", OWN, 1), None);
@@ -45,9 +56,14 @@ fn our_own_requests_and_those_to_nobody_in_particular_are_passed_over() {
 
 #[test]
 fn one_agent_that_copies_anothers_epoch_takes_nothing_from_it() {
-    let thief = Source { addresses: vec![ip("10.0.0.66")], ..source("a", 9) };
+    let thief = Source {
+        addresses: vec![ip("10.0.0.66")],
+        also_from: vec![ip("10.0.0.2"), ip("192.0.2.2")],
+        ..source("a", 9)
+    };
     let mut inbound = inbound(&[thief, source("b", 9)]);
     assert!(send(&mut inbound, 0, "10.0.0.2", 9, 1).is_some());
+    assert_eq!(inbound.heard(ip("10.0.0.2"), SizeClass::Normal, at(0)).highest, 1);
     assert!(send(&mut inbound, 0, "10.0.0.66", 9, 500).is_some());
     let counts = tally(&mut inbound);
     assert_eq!(counts[&("b".into(), Family::V4)].probes, 1);
@@ -289,7 +305,13 @@ fn inbound(sources: &[Source]) -> Inbound {
 }
 
 fn source(node: &str, epoch: u64) -> Source {
-    Source { node: node.into(), zone: "zone".into(), epoch, addresses: vec![ip("10.0.0.2"), ip("fd00::2")] }
+    Source {
+        node: node.into(),
+        zone: "zone".into(),
+        epoch,
+        addresses: vec![ip("10.0.0.2"), ip("fd00::2")],
+        also_from: vec![ip("192.0.2.2")],
+    }
 }
 
 fn send(inbound: &mut Inbound, millis: u64, from: &str, epoch: u64, sequence: u64) -> Option<Accepted> {
