@@ -24,14 +24,10 @@ export RUSTDOCFLAGS := -D warnings
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
-run: packages ## Probe loopback, a server and a name behind a faulty link, and serve /metrics (Ctrl-C ends it)
+run: packages ## A mesh of three nodes in namespaces, agents and real pods on them, to look at and to break (Ctrl-C ends it)
 	@tests/tools/servers.sh >/dev/null
 	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
-	@echo "podsonar probes 127.0.0.1, [::1], and 10.0.0.2, a server behind 1 ms of delay each way and 0.5 % loss, in namespaces;"
-	@echo "that server is also the name server of web.demo.test:80, which is probed too."
-	@echo "Look at it:  curl -s localhost:$(PORT)/metrics | grep rtt      http://localhost:$(PORT)/      Ctrl-C ends it."
-	@$(TARGET)/release/podsonar-lab demo --publish $(PORT) -- $(TARGET)/release/podsonar run --listen '[::]:$(PORT)' \
-	  --config tests/demo.yaml --target 127.0.0.1 --target '127.0.0.1:$(PORT)' --target '[::1]' --target 10.0.0.2:80
+	@$(TARGET)/release/podsonar-lab mesh --port $(PORT)
 
 test: packages servers fmt clippy doc purity deny unit promtool fuzz ## Every check that needs no cluster
 

@@ -1,3 +1,4 @@
 //! What `podsonar-lab` does, one file for each verb.
 
 pub(crate) mod cluster;
+pub(crate) mod mesh;

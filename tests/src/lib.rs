@@ -32,13 +32,14 @@
 //! | [`record`], [`scrape`] | what the agent writes and serves, read by the lab's own readers |
 //! | [`cgroup`] | a CPU quota for the agent or its rivals |
 //! | [`server`] | listeners that count what their application accepts, or have a full accept queue; real nginx, DNS server, Prometheus |
-//! | [`world`] | ready-made topologies: equal-cost paths, a hop with a smaller MTU |
+//! | [`world`] | ready-made topologies: equal-cost paths, a hop with a smaller MTU, nodes with pods and agents |
 //! | [`cluster`] | a whole Kubernetes cluster, each node on a link of its own |
 //! | [`tool`] | where those real programs are |
 //! | [`clock`] | clocks and deadlines |
 //! | [`sys`] | the only unsafe code |
 //!
-//! `podsonar-lab demo -- PROGRAM` runs a program in such a world, for a person to watch.
+//! `podsonar-lab mesh` runs agents on nodes with pods and `podsonar-lab demo -- PROGRAM` any program behind a faulty
+//! link, for a person to watch.
 //!
 //! # How nothing is left behind
 //! A [`Lab`] starts one process as init of a new process-id namespace; it lives until its standard input ends, which

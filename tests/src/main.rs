@@ -1,4 +1,4 @@
-//! `podsonar-lab demo`: a small world to watch the agent in, or any other program.
+//! `podsonar-lab mesh` and `cluster`: agents on many nodes to watch; `demo`: a small world for any one program.
 
 mod command;
 
@@ -27,6 +27,8 @@ enum Verb {
     /// Run a program on a host that is joined to a server (10.0.0.2 and `fd00::2`, TCP port 80 open, a name server that
     /// knows web.demo.test) by a link with delay, jitter and a little loss
     Demo(Demo),
+    /// Run agents on nodes with real pods, without Kubernetes, print where to look, and end it on Ctrl-C
+    Mesh(command::mesh::Show),
     /// Run a Kubernetes cluster of real parts, print its addresses, and end it on Ctrl-C
     Cluster(command::cluster::Show),
 }
@@ -56,6 +58,7 @@ struct Demo {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Verb::Demo(demo) => demo.run(),
+        Verb::Mesh(show) => show.run(),
         Verb::Cluster(show) => show.run(),
     };
     done.unwrap_or_else(|error| {

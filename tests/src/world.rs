@@ -1,6 +1,7 @@
 //! Ready-made topologies with routers between the hosts, both families alike.
 
 pub mod ecmp;
+pub mod mesh;
 pub mod narrow;
 
 use crate::error::LabError;
