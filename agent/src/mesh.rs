@@ -309,8 +309,8 @@ impl Mesh {
             );
         }
         count(PeerState::NotChosen, (self.peers.len() as u64).saturating_sub(chosen));
-        for (gauge, count) in mesh.peers.iter().zip(counts) {
-            gauge.set(count);
+        for (state, count) in PeerState::ALL.into_iter().zip(counts) {
+            mesh.set_peers(state, count);
         }
         mesh.pods_left_out.set(duties.left_out as u64);
         mesh.contested.set(self.directory.contested() as u64);
