@@ -88,7 +88,9 @@ fn a_dead_way_is_silence_at_its_end_and_neither_a_gap_nor_a_jump_when_it_heals()
     let agents = world.agents();
     wait_for(&agents, |ends| ends.iter().all(|end| end.inbound.probes >= 40));
     world.link.cut(Way::There);
-    agents.iter().for_each(|agent| agent.reachable.store(false, Relaxed));
+    for agent in &agents {
+        agent.reachable.store(false, Relaxed);
+    }
     // The right host hears nothing and gets no answers; the left one gets none, as its requests do not arrive.
     let [left, right] = &agents;
     until(|| right.all(|end| end.silent && end.verdict() == Some(Verdict::OutOrDown)));
@@ -99,7 +101,9 @@ fn a_dead_way_is_silence_at_its_end_and_neither_a_gap_nor_a_jump_when_it_heals()
     assert_eq!(counted, 0, "no gap is counted while nothing comes");
 
     world.link.set(Way::There, Faults::default());
-    agents.iter().for_each(|agent| agent.reachable.store(true, Relaxed));
+    for agent in &agents {
+        agent.reachable.store(true, Relaxed);
+    }
     until(|| right.all(|end| !end.silent && end.verdict().is_none()));
     let healed = right.both_ways()[0].inbound.probes;
     wait_for(&agents, |ends| ends.iter().all(|end| end.inbound.probes >= healed + 120));

@@ -313,9 +313,9 @@ fn stream(lines: &[&str], end: End) -> Answer {
     let mut bytes = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
     for (number, line) in lines.iter().enumerate() {
         if matches!(end, End::Cut) && number + 1 == lines.len() {
-            bytes += &format!("{:x}\r\n{line}", line.len() + 500);
+            bytes.extend([format!("{:x}\r\n{line}", line.len() + 500)]);
         } else {
-            bytes += &format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
+            bytes.extend([format!("{:x}\r\n{line}\n\r\n", line.len() + 1)]);
         }
     }
     if matches!(end, End::Closed) {
