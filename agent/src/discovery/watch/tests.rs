@@ -1,5 +1,6 @@
 //! Watches of a server that answers as it is told: by script, in plain HTTP.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -313,9 +314,9 @@ fn stream(lines: &[&str], end: End) -> Answer {
     let mut bytes = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
     for (number, line) in lines.iter().enumerate() {
         if matches!(end, End::Cut) && number + 1 == lines.len() {
-            bytes.extend([format!("{:x}\r\n{line}", line.len() + 500)]);
+            let _ = write!(bytes, "{:x}\r\n{line}", line.len() + 500);
         } else {
-            bytes.extend([format!("{:x}\r\n{line}\n\r\n", line.len() + 1)]);
+            let _ = write!(bytes, "{:x}\r\n{line}\n\r\n", line.len() + 1);
         }
     }
     if matches!(end, End::Closed) {
