@@ -19,7 +19,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages servers kubernetes images static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool build \
-  bench bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
+  bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -41,12 +41,13 @@ servers: ## Make the lab's real servers available, in a cache: Prometheus 3 take
 
 kubernetes: ## Make the parts of a real cluster available, in a cache: minutes, once
 	@tests/tools/kubernetes.sh >/dev/null
+	@tests/tools/etcd.sh >/dev/null
 
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
 
 clippy: ## No warning in any crate; tests that `cargo test` leaves out are named
-	$(CARGO) clippy --quiet --workspace --all-targets --test cluster --test e2e -- -D warnings
+	$(CARGO) clippy --quiet --workspace --all-targets --test discovery --test cluster --test e2e -- -D warnings
 
 doc: ## Documentation without warnings
 	$(CARGO) doc --quiet --workspace --no-deps
@@ -80,7 +81,7 @@ next: # An agent with the next versions of what agents share, quickly built
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
 e2e: packages images static next ## The agent in a real cluster (needs root)
-	$(E2E) --test cluster --test e2e
+	$(E2E) --test discovery --test cluster --test e2e
 
 build: # The agent as the tests of the lab run it
 	$(CARGO) build --quiet --release --package podsonar
@@ -97,7 +98,10 @@ promtool: ## The golden scrape is clean by Prometheus' own linter
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-peers ## All benchmarks, whole; they write BENCHMARKS.md
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-peers bench-api ## All benchmarks, whole; they write BENCHMARKS.md
+
+bench-api: build kubernetes ## Bytes from the API server to one agent of a large cluster
+	$(BENCH) api --write
 
 bench-accuracy: build ## How far reported round trips are from the wire's
 	$(BENCH) accuracy --write

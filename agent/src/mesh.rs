@@ -269,9 +269,14 @@ impl Mesh {
         self.parts.lists.configure(rules, zones);
     }
 
-    /// Whose echo requests count: those of agents that have told their epoch.
+    /// Whose echo requests count: those of agents that have told their epoch. Whoever leaves will fall silent, which says
+    /// nothing of the way.
     fn sources(&self) -> Vec<Source> {
-        let source = |peer: &Peer| Some(Source::of(peer, self.directory.view(&peer.node)?));
+        let source = |peer: &Peer| {
+            let view = self.directory.view(&peer.node)?;
+            let leaves = peer.terminating || view.leaving;
+            (!leaves).then(|| Source::of(peer, view))
+        };
         self.roster.peers().filter_map(source).collect()
     }
 
@@ -304,8 +309,8 @@ impl Mesh {
             );
         }
         count(PeerState::NotChosen, (self.peers.len() as u64).saturating_sub(chosen));
-        for (gauge, count) in mesh.peers.iter().zip(counts) {
-            gauge.set(count);
+        for (state, count) in PeerState::ALL.into_iter().zip(counts) {
+            mesh.set_peers(state, count);
         }
         mesh.pods_left_out.set(duties.left_out as u64);
         mesh.contested.set(self.directory.contested() as u64);

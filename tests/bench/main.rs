@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod agent;
+mod api;
 mod cost;
 mod limit;
 mod load;
@@ -51,6 +52,8 @@ enum Command {
     Peers(Options),
     /// CPU per reload of the configuration
     Reload(Options),
+    /// Bytes from the API server to one agent of a large cluster
+    Api(Options),
     /// CPU for asking for names
     Names(Options),
     /// Verdicts over minutes: those that must come, and those that must not
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
         Command::Loss(options) => loss::run(&options).and_then(|report| finish(&report, &options)),
         Command::Spacing(options) => spacing::run(&options).and_then(|report| finish(&report, &options)),
         Command::Reload(options) => reload::run(&options).and_then(|report| finish(&report, &options)),
+        Command::Api(options) => api::run(&options).and_then(|report| finish(&report, &options)),
         Command::Names(options) => names::run(&options).and_then(|report| finish(&report, &options)),
         Command::Scrape(options) => scrape::run(&options).and_then(|report| finish(&report, &options)),
         Command::Soak(options) => soak::run(&options).and_then(|report| finish(&report, &options)),

@@ -31,6 +31,7 @@ pub enum Privilege {
 pub struct Launch<'a> {
     host: &'a Host,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     privilege: Privilege,
     cgroup: Option<&'a Cgroup>,
     listen: SocketAddr,
@@ -88,8 +89,8 @@ impl<'a> Launch<'a> {
     /// The agent in a host, serving on 127.0.0.1:9988 there, without targets yet.
     pub fn on(host: &'a Host) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9988));
-        let (arguments, privilege) = (Vec::new(), Privilege::default());
-        Self { host, arguments, privilege, cgroup: None, listen, records: false }
+        let (arguments, variables, privilege) = (Vec::new(), Vec::new(), Privilege::default());
+        Self { host, arguments, variables, privilege, cgroup: None, listen, records: false }
     }
 
     /// Adds a target.
@@ -102,6 +103,13 @@ impl<'a> Launch<'a> {
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// Sets a variable of the agent's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -140,6 +148,7 @@ impl<'a> Launch<'a> {
     pub fn start(self) -> Result<Agent, LabError> {
         let mut command = self.privilege.command(self.host, &binary()?)?;
         command.arg("run").arg("--listen").arg(self.listen.to_string()).args(&self.arguments);
+        command.envs(self.variables);
         let record = self.records.then(record_path);
         if let Some(path) = &record {
             // It exists and is everybody's, so that every privilege may append to it.

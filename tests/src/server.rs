@@ -1,5 +1,6 @@
 //! Real servers in a host: listeners that tell what their application saw, and whole programs.
 
+pub mod apiserver;
 pub mod dns;
 pub mod nginx;
 pub mod prometheus;

@@ -20,6 +20,14 @@ pub fn cluster(name: &str) -> Result<PathBuf, LabError> {
     find("cluster", name, "make kubernetes")
 }
 
+/// etcd as `tests/tools/etcd.sh` makes it available: new enough for an API server that streams lists.
+///
+/// # Errors
+/// [`LabError::Missing`] if the script has not run.
+pub fn etcd() -> Result<PathBuf, LabError> {
+    find("etcd", "etcd", "make kubernetes")
+}
+
 /// A program to compare with, one that `tests/tools/peers.sh` makes available.
 ///
 /// # Errors

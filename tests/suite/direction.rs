@@ -2,8 +2,9 @@
 //! what a capture saw.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use podsonar_core::config::Buckets;
 use podsonar_core::direction::inbound::{Counts, Source};
 use podsonar_core::direction::ways::Verdict;
 use podsonar_core::engine::{
-    Connect, Engine, FetchId, Identity, PlannedFetch, PlannedQuestion, QuestionId, Secret,
+    Connect, Engine, FetchId, Fetched, Identity, PlannedFetch, PlannedQuestion, QuestionId, Secret,
 };
+use podsonar_core::exchange::FetchResult;
+use podsonar_core::mesh::NodeView;
 use podsonar_core::target::{Family, Kind, Planned, Protocol, Stream, Target};
 use podsonar_core::time::{ClockReading, Instant};
 use podsonar_core::wire::payload::{Heard, LEN, Payload, SizeClass};
@@ -85,6 +88,9 @@ fn a_dead_way_is_silence_at_its_end_and_neither_a_gap_nor_a_jump_when_it_heals()
     let agents = world.agents();
     wait_for(&agents, |ends| ends.iter().all(|end| end.inbound.probes >= 40));
     world.link.cut(Way::There);
+    for agent in &agents {
+        agent.reachable.store(false, Relaxed);
+    }
     // The right host hears nothing and gets no answers; the left one gets none, as its requests do not arrive.
     let [left, right] = &agents;
     until(|| right.all(|end| end.silent && end.verdict() == Some(Verdict::OutOrDown)));
@@ -95,6 +101,9 @@ fn a_dead_way_is_silence_at_its_end_and_neither_a_gap_nor_a_jump_when_it_heals()
     assert_eq!(counted, 0, "no gap is counted while nothing comes");
 
     world.link.set(Way::There, Faults::default());
+    for agent in &agents {
+        agent.reachable.store(true, Relaxed);
+    }
     until(|| right.all(|end| !end.silent && end.verdict().is_none()));
     let healed = right.both_ways()[0].inbound.probes;
     wait_for(&agents, |ends| ends.iter().all(|end| end.inbound.probes >= healed + 120));
@@ -311,6 +320,8 @@ struct Agent {
     driver: Option<driver::Handle>,
     /// While a test holds it, the agent stands still.
     gate: Arc<Mutex<()>>,
+    /// Whether its peer can be reached by TCP.
+    reachable: Arc<AtomicBool>,
 }
 
 impl Agent {
@@ -358,11 +369,13 @@ impl Agent {
         let ledger = Ledger::new(Arc::clone(&metrics), None, Duration::from_mins(15), clock.mono);
         let engine = Engine::new(identity, clock);
         let settings = Settings { channels, icmp_id };
-        let mut driver = Driver::new(engine, sockets, clocks, Box::new(Nobody), ledger, settings);
+        let reachable = Arc::new(AtomicBool::new(true));
+        let lists = Lists { reachable: Arc::clone(&reachable), done: VecDeque::new() };
+        let mut driver = Driver::new(engine, sockets, clocks, Box::new(lists), ledger, settings);
         for family in Family::ALL {
             driver.listen(family);
         }
-        Self { metrics, driver: Some(driver::spawn(driver).unwrap()), gate }
+        Self { metrics, driver: Some(driver::spawn(driver).unwrap()), gate, reachable }
     }
 
     fn probe(&self, addresses: &[IpAddr]) {
@@ -371,7 +384,15 @@ impl Agent {
             let stream = Stream { target: Arc::new(target), protocol: Protocol::Icmp };
             Planned { stream, interval: INTERVAL, timeout: Duration::from_millis(400), presumed: false }
         });
-        self.driver.as_ref().unwrap().probe(planned.collect());
+        let driver = self.driver.as_ref().unwrap();
+        driver.probe(planned.collect());
+        driver.fetch(vec![PlannedFetch {
+            node: "peer".into(),
+            addresses: addresses.to_vec(),
+            port: 19_989,
+            interval: Duration::from_secs(3),
+            timeout: Duration::from_secs(2),
+        }]);
     }
 
     fn hear(&self, sources: &[Source]) {
@@ -444,11 +465,15 @@ impl Clocks for GatedClocks {
     }
 }
 
-/// Nobody who would carry out an errand: there are none.
+/// Whoever fetches lists: while the peer can be reached by TCP, its list says that it is there, so that its losses are
+/// losses.
 #[derive(Debug)]
-struct Nobody;
+struct Lists {
+    reachable: Arc<AtomicBool>,
+    done: VecDeque<Done>,
+}
 
-impl Errands for Nobody {
+impl Errands for Lists {
     fn connect(&mut self, connect: Connect) {
         panic!("no stream connects: {connect:?}");
     }
@@ -457,12 +482,27 @@ impl Errands for Nobody {
         panic!("there is no question: {question:?}");
     }
 
-    fn fetch(&mut self, _: FetchId, fetch: &PlannedFetch) {
-        panic!("nobody's list is fetched: {fetch:?}");
+    fn fetch(&mut self, id: FetchId, fetch: &PlannedFetch) {
+        let view = NodeView {
+            node: Arc::clone(&fetch.node),
+            zone: "zone".into(),
+            epoch: 1,
+            addresses: Vec::new(),
+            leaving: false,
+            asked_at: SystemClocks.mono(),
+            watch_age: Some(Duration::ZERO),
+            pods: Vec::new(),
+        };
+        let fetched = if self.reachable.load(Relaxed) {
+            Fetched { result: FetchResult::Ok, view: Some(Arc::new(view)) }
+        } else {
+            Fetched::failed(FetchResult::Timeout)
+        };
+        self.done.push_back(Done::Fetched(id, fetched));
     }
 
     fn next_done(&mut self) -> Option<Done> {
-        None
+        self.done.pop_front()
     }
 }
 

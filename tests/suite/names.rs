@@ -1,5 +1,8 @@
 //! Names, from a real name server that changes and fails, to probes on the wire: the agent as it runs for a user.
 
+#[cfg(test)]
+#[path = "names/pods.rs"]
+mod pods;
 #[path = "names/world.rs"]
 mod world;
 

@@ -40,10 +40,30 @@ impl Access {
     }
 }
 
+/// How long the API server is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Until it begins an answer, or has given a whole list.
+    pub answer: Duration,
+    /// Between two objects of a streamed list.
+    pub initial: Duration,
+    /// For a sign of life of a watch, before it is begun anew. Servers send a bookmark each minute or so, but none for a
+    /// kind of objects of which none has changed since the server started.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { answer: seconds(15), initial: seconds(30), silence: seconds(75) }
+    }
+}
+
 /// Makes clients of the API server; all who share it share the client.
 #[derive(Debug, Clone)]
 pub struct Api {
     access: Arc<Access>,
+    patience: Patience,
     client: Arc<Mutex<Option<SharedClient>>>,
 }
 
@@ -70,8 +90,13 @@ pub enum ApiError {
 
 impl Api {
     /// Nothing is read or sent yet.
-    pub fn new(access: Access) -> Self {
-        Self { access: Arc::new(access), client: Arc::default() }
+    pub fn new(access: Access, patience: Patience) -> Self {
+        Self { access: Arc::new(access), patience, client: Arc::default() }
+    }
+
+    /// How long the server is waited for.
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// A client, made now if there is none. It needs a Tokio runtime.

@@ -169,7 +169,7 @@ mod tests {
     fn pods_written_by_hand_run_and_have_a_uid() {
         let text = "kind: Pod\nmetadata: {name: web-1, labels: {app: web}}\nspec: {containers: [{ports: [{containerPort: 80}]}]}\n\
                     status: {podIP: 10.1.0.5}\n---\nkind: List\nitems:\n- kind: Pod\n  metadata: {name: db, namespace: data, uid: u-1}\n  \
-                    status: {podIPs: [{ip: 10.1.0.6}, {ip: 'fd00::6'}]}\n- metadata: {name: off}\n  status: {podIP: 10.1.0.7, phase: Failed}\n";
+                    status: {podIPs: [{ip: 10.1.0.6}, {ip: 'fd00::6'}]}\n- metadata: {name: gone}\n  status: {podIP: 10.1.0.7, phase: Failed}\n";
         let mut index = Index::new("".into(), PodChoice::default());
         index.begin();
         parse(text).unwrap().iter().for_each(|pod| index.include(pod));

@@ -6,10 +6,11 @@ use podsonar_core::config::{Identity, Mesh, PodChoice};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::api::{Access, Api};
+use super::api::{Access, Api, Patience};
 use super::node::{self, OwnNode};
 use super::peers::{self, Handle, Limits, Peers};
 use super::pods::{self, OwnPods};
+use super::watch::Health;
 use crate::clock;
 use crate::exchange::callers::Callers;
 use crate::metrics::mesh::Watched;
@@ -52,7 +53,7 @@ impl Found {
             found.tasks.spawn(super::files::follow(mesh.pods_file.clone(), chosen, pods_out));
             return found;
         };
-        let api = Api::new(Access::of_pod(&identity));
+        let api = Api::new(Access::of_pod(&identity), Patience::default());
         let (handle, asks) = peers::handle();
         let count = |watched| {
             let metrics = Arc::clone(metrics);
@@ -122,7 +123,7 @@ impl Found {
         let peers: Arc<[_]> = mesh.peers.clone().into();
         self.written.send_modify(|known| {
             known.peers = peers;
-            known.health.refreshed(clock::now());
+            known.health = Health::lasting(clock::now());
         });
     }
 }

@@ -199,11 +199,12 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
     async fn by_list(&mut self) {
         let fetch = Fetch::new(self.api.clone(), self.scope.clone());
         let mut pause = Pause::new(self.random.clone());
-        let mut health = self.publish.borrow().health;
         let spread = self.limits.list_every / 5;
         let (least, most) = (self.limits.list_every.saturating_sub(spread), self.limits.list_every + spread);
+        let mut health = self.publish.borrow().health.refreshed_every(most + self.api.patience().answer);
         let mut next = Timer::now() + self.random.between(least, most);
         let mut refreshed: Option<Timer> = None;
+        self.tell(Mode::List, health, false);
         loop {
             let ask = tokio::select! {
                 () = sleep_until(next) => None,

@@ -4,7 +4,7 @@
 //! else fetched. Either is served from the server's cache (`resourceVersion` of zero or of what we know), as the
 //! kubelet's own are: it is indexed by node, so that neither list nor watch of one node's pods depends on all others.
 //! Bookmarks tell that a quiet watch lives. What is too old to go on from (410) is listed again; a stream that ends, is
-//! cut, or is silent for [`SILENCE`] goes on from the last object seen.
+//! cut, or is silent for too long goes on from the last object seen.
 //!
 //! kube's own watcher is not used: it neither tells of bookmarks, without which nobody knows how current a quiet watch
 //! is, nor falls back where streaming is refused.
@@ -21,7 +21,7 @@ use kube::core::WatchEvent;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant as Timer, sleep_until};
 
-pub use self::health::{Health, SILENCE};
+pub use self::health::Health;
 pub use self::pause::{Pause, Random};
 pub use self::requests::Scope;
 pub use self::trouble::{Trouble, TroubleKind};
@@ -32,9 +32,6 @@ use self::requests::{Events, Told, list, next_of, open};
 
 use super::api::Api;
 use crate::clock;
-
-/// How long a streamed list may pause.
-const INITIAL: Duration = Duration::from_secs(30);
 
 /// A watch that ends sooner than this did not end because it was time.
 const TOO_SOON: Duration = Duration::from_secs(5);
@@ -89,6 +86,8 @@ pub struct Watch<K> {
     random: Random,
     not_before: Option<Timer>,
     live_since: Option<Timer>,
+    /// The watch was silent for so long that nobody knows whether it still lived.
+    in_doubt: bool,
     /// How long the watch had been broken before it was whole again.
     gap: Duration,
     /// What is wrong, as the log says.
@@ -120,12 +119,14 @@ enum State<K> {
 impl<K: Watched> Watch<K> {
     /// Nothing is sent before the first [`Watch::next`].
     pub fn new(api: Api, scope: Scope, mut random: Random) -> Self {
+        let health = Health::new(api.patience());
         let seed = random.between(Duration::ZERO, Duration::from_hours(1)).as_nanos() as u64;
         Self {
             api,
             scope,
             state: State::Start,
-            health: Health::default(),
+            health,
+            in_doubt: false,
             streams: true,
             fetch_next: false,
             version: "0".into(),
@@ -164,6 +165,7 @@ impl<K: Watched> Watch<K> {
     }
 
     async fn step(&mut self) -> Option<Event<K>> {
+        let patience = self.api.patience();
         match &mut self.state {
             State::Start => self.start().await,
             State::Resume => self.resume().await,
@@ -175,11 +177,11 @@ impl<K: Watched> Watch<K> {
                 Some(object.map_or(Event::Complete, Event::Include))
             }
             State::Initial(events) => {
-                let told = next_of(events, INITIAL).await;
+                let told = next_of(events, patience.initial).await;
                 self.initial(told)
             }
             State::Live(events) => {
-                let told = next_of(events, SILENCE).await;
+                let told = next_of(events, patience.silence).await;
                 self.live(told)
             }
         }
@@ -193,9 +195,8 @@ impl<K: Watched> Watch<K> {
                     self.state = State::Initial(events);
                     Some(Event::Begin)
                 }
-                Err(trouble) if trouble.kind == TroubleKind::Refused => {
-                    tracing::info!(what = self.scope.what, %trouble, "lists are not streamed; they are fetched");
-                    self.streams = false;
+                Err(trouble) if trouble.kind.refuses_streams() => {
+                    self.do_not_stream(&trouble);
                     None
                 }
                 Err(trouble) => Some(self.fail(trouble, State::Start)),
@@ -236,6 +237,7 @@ impl<K: Watched> Watch<K> {
 
     /// A piece of a streamed list.
     fn initial(&mut self, told: Told<K>) -> Option<Event<K>> {
+        let patience = self.api.patience();
         let trouble = match told {
             Told::Event(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                 return Some(Event::Include(object));
@@ -251,7 +253,15 @@ impl<K: Watched> Watch<K> {
                 self.whole();
                 return Some(Event::Complete);
             }
-            Told::Event(WatchEvent::Error(status)) => Trouble::of_status(&status),
+            Told::Event(WatchEvent::Error(status)) => {
+                let trouble = Trouble::of_status(&status);
+                if trouble.kind.refuses_streams() {
+                    self.do_not_stream(&trouble);
+                    self.state = State::Start;
+                    return None;
+                }
+                trouble
+            }
             Told::Failure(trouble) => trouble,
             Told::End => Trouble::new(TroubleKind::Unreachable, "a streamed list ended before its end"),
             Told::Event(WatchEvent::Deleted(_)) => {
@@ -262,7 +272,10 @@ impl<K: Watched> Watch<K> {
             Told::Silence => {
                 // A server that does not know streamed lists sends what there is, but never says that this was all.
                 self.fetch_next = true;
-                Trouble::new(TroubleKind::Silent, format!("a streamed list paused for {INITIAL:?}"))
+                Trouble::new(
+                    TroubleKind::Silent,
+                    format!("a streamed list paused for {:?}", patience.initial),
+                )
             }
         };
         Some(self.fail(trouble, State::Start))
@@ -295,8 +308,10 @@ impl<K: Watched> Watch<K> {
                 return None;
             }
             Told::Silence => {
-                let words = format!("nothing was heard for {SILENCE:?}, not even a bookmark");
-                Trouble::new(TroubleKind::Silent, words)
+                // Quiet or dead: a new watch tells, and has all that this one may have missed.
+                self.in_doubt = true;
+                self.state = State::Resume;
+                return None;
             }
         };
         let again = match trouble.kind {
@@ -304,6 +319,12 @@ impl<K: Watched> Watch<K> {
             _ => State::Resume,
         };
         Some(self.fail(trouble, again))
+    }
+
+    /// The server has refused to stream a list.
+    fn do_not_stream(&mut self, trouble: &Trouble) {
+        tracing::info!(what = self.scope.what, %trouble, "lists are not streamed; they are fetched");
+        self.streams = false;
     }
 
     fn hear(&mut self, version: String) {
@@ -315,6 +336,7 @@ impl<K: Watched> Watch<K> {
 
     fn whole(&mut self) {
         self.live_since = Some(Timer::now());
+        self.in_doubt = false;
         let now = clock::now();
         self.gap = self.health.age(now).unwrap_or_default();
         self.health.whole(now);
@@ -337,7 +359,7 @@ impl<K: Watched> Watch<K> {
 
     fn fail(&mut self, trouble: Trouble, again: State<K>) -> Event<K> {
         self.settle();
-        if trouble.kind == TroubleKind::Silent {
+        if self.in_doubt {
             self.health.dead();
         } else {
             self.health.ended(clock::now());
@@ -367,3 +389,6 @@ impl<K: Watched> Watch<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

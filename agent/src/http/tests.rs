@@ -16,7 +16,7 @@ use crate::metrics::state::Shown;
 #[tokio::test]
 async fn each_page_says_what_it_is_for() {
     let server = Server::start(limits());
-    assert!(server.get("/").await.contains("Probes 0 targets"));
+    assert!(server.get("/").await.contains("<pre>podsonar "));
     assert!(server.get("/nothing").await.starts_with("HTTP/1.1 404"));
     assert!(server.ask("POST /metrics HTTP/1.1\r\nhost: a\r\n").await.starts_with("HTTP/1.1 405"));
     let metrics = server.get("/metrics").await;

@@ -73,7 +73,7 @@ pub struct MeshMetrics {
     /// By [`Watched::ALL`]; `None`: nothing is watched.
     health: Mutex<[Option<Health>; Watched::ALL.len()]>,
     troubles: [[Counter; TroubleKind::ALL.len()]; Watched::ALL.len()],
-    pub(crate) peers: [Gauge; PeerState::ALL.len()],
+    peers: [Gauge; PeerState::ALL.len()],
     pub(crate) pods_left_out: Gauge,
     pub(crate) contested: Gauge,
     /// Whether the own pods were ever known: an agent that does not know them is not ready.
@@ -82,12 +82,12 @@ pub struct MeshMetrics {
 
 impl MeshMetrics {
     /// This agent is one of many.
-    pub(crate) fn enable(&self) {
+    pub fn enable(&self) {
         self.enabled.store(true, Relaxed);
     }
 
     /// A watch failed so.
-    pub(crate) fn count_trouble(&self, watched: Watched, kind: TroubleKind) {
+    pub fn count_trouble(&self, watched: Watched, kind: TroubleKind) {
         let place = TroubleKind::ALL.iter().position(|each| *each == kind);
         let counts = self.troubles.get(watched as usize);
         if let Some(count) = counts.zip(place).and_then(|(counts, place)| counts.get(place)) {
@@ -96,12 +96,19 @@ impl MeshMetrics {
     }
 
     /// How current a watch is.
-    pub(crate) fn set_health(&self, watched: Watched, health: Health) {
+    pub fn set_health(&self, watched: Watched, health: Health) {
         if watched == Watched::Pods && health.is_listed() {
             self.listed.store(true, Relaxed);
         }
         if let Some(place) = lock(&self.health).get_mut(watched as usize) {
             *place = Some(health);
+        }
+    }
+
+    /// So many other agents are in this state.
+    pub fn set_peers(&self, state: PeerState, count: u64) {
+        if let Some(gauge) = self.peers.get(state as usize) {
+            gauge.set(count);
         }
     }
 

@@ -174,6 +174,11 @@ impl Metrics {
         Path::new(stream, shown, &self.facts.buckets)
     }
 
+    /// What is known of the mesh.
+    pub fn mesh(&self) -> &MeshMetrics {
+        &self.mesh
+    }
+
     /// The label `source`.
     pub(crate) fn source(&self) -> &str {
         &self.facts.source

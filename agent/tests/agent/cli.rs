@@ -62,6 +62,28 @@ fn all_problems_are_told_at_once() {
 }
 
 #[test]
+fn in_a_cluster_everything_that_the_manifest_leaves_out_is_told_at_once() {
+    let output = program(&["run"])
+        .env("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+        .env("KUBERNETES_SERVICE_PORT", "443")
+        .env("POD_IPS", "10.0.0.2,ten")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for name in ["POD_NAME", "POD_NAMESPACE", "POD_UID", "HOST_IPS"] {
+        assert!(
+            stderr.contains(&format!("error: {name}: is not set, and this runs in a Kubernetes cluster")),
+            "{stderr}"
+        );
+    }
+    assert!(
+        stderr.contains("error: POD_IPS=10.0.0.2,ten: must be IP addresses with commas between them"),
+        "{stderr}"
+    );
+    assert_eq!((stderr.lines().count(), output.status.code()), (5, Some(2)), "{stderr}");
+}
+
+#[test]
 fn a_missing_targets_file_is_named_once() {
     refused(
         &["run", "--targets-file", "/nonexistent/targets"],

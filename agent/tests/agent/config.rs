@@ -198,7 +198,8 @@ fn checking_needs_no_privilege() {
 fn the_readme_has_a_valid_example_of_every_setting_and_the_table_of_all() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = fs::read_to_string(&path).unwrap();
-    let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let (_, every_setting) = readme.split_once("Here is every setting:\n\n```yaml\n").unwrap();
+    let example = every_setting.split("```").next().unwrap();
     let folder = Folder::new("readme");
     folder.write("config.yaml", example);
     folder.write("targets.txt", "192.0.2.9\n");

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Book, clock, outcome, planned, report};
+use podsonar::discovery::watch::{Health, TroubleKind};
 use podsonar::ledger::TickReport;
 use podsonar::metrics::accept::Format;
+use podsonar::metrics::mesh::{PeerState, Watched};
 use podsonar::metrics::scrape::Scrape;
 use podsonar::metrics::{ALL, MetricType, readme_table};
 use podsonar_core::config::Buckets;
@@ -212,6 +214,7 @@ fn fed() -> Book {
     crate::names::feed(&book);
     crate::exchange::feed(&book);
     crate::inbound::feed(&mut book);
+    feed_mesh(&book);
     book.ledger.tick(&TickReport {
         overslept: Duration::from_millis(1_500),
         drops: [4, 0, 1, 0],
@@ -272,6 +275,15 @@ fn series(name: &str, sample: &model::Metric, le: Option<&str>) -> String {
 
 fn in_repository(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// An agent of two peers whose watch of pods had to be begun anew.
+fn feed_mesh(book: &Book) {
+    let mesh = book.metrics.mesh();
+    mesh.enable();
+    mesh.set_peers(PeerState::Told, 2);
+    mesh.set_health(Watched::Pods, Health::lasting(clock(0).mono));
+    mesh.count_trouble(Watched::Pods, TroubleKind::Expired);
 }
 
 /// Compares with a file of the repository; with `UPDATE_GOLDEN=1` in the environment, writes it.

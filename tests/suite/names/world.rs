@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// Under /run, which is the host's own and vanishes with it.
-const FILE: &str = "/run/podsonar.yaml";
+pub(crate) const FILE: &str = "/run/podsonar.yaml";
 
 /// Everything but the agent.
 #[derive(Debug)]
@@ -90,6 +90,15 @@ impl World {
         Running { agent, world: self }
     }
 
+    /// Starts an agent that has these files, its configuration among them.
+    pub(crate) fn start_as(&self, files: &[(&str, String)]) -> Running<'_> {
+        for (path, text) in files {
+            self.near.write_file(Path::new(path), text.as_bytes(), 0o644).expect("a file");
+        }
+        let agent = Launch::on(&self.near).arguments(&["--config", FILE]).start().expect("the agent");
+        Running { agent, world: self }
+    }
+
     /// All packets on the way to the far host.
     pub(crate) fn capture(&self) -> Capture {
         self.near.capture(&self.road.left.interface).expect("a capture")
@@ -148,6 +157,12 @@ impl Running<'_> {
         let sum = |scrape: &Scrape| count(scrape, "podsonar_targets", &[("kind", "name")]);
         let what = format!("{addresses} addresses and {without} names without any");
         self.until(&what, |scrape| sum(scrape) == addresses && unresolved(scrape) == without);
+    }
+
+    /// Waits until the agent has said so in its log.
+    pub(crate) fn says(&self, words: &str) {
+        let said = self.agent.process.wait_for_line(soon(), |line| line.contains(words));
+        said.unwrap_or_else(|error| panic!("{words}: {error}"));
     }
 
     /// Waits until so many questions about a name have this result, from now on.

@@ -109,7 +109,7 @@ impl Book {
             Fate::Void => {}
         }
         // Losses are known later than the replies of later probes.
-        let begins = sequence.saturating_sub(OVERTAKEN / 2);
+        let begins = sequence.saturating_sub(OVERTAKEN / 2).max(1);
         if self.first == 0 || sequence >= self.first + 2 * KEPT as u64 {
             self.fates.clear();
             self.first = begins;

@@ -78,6 +78,6 @@ impl Fetch {
     ) -> Result<T, Trouble> {
         let request = request.map_err(|error| no_request(&error))?;
         let client = self.api.client().map_err(|error| no_client(&error))?;
-        in_time(client.request(request)).await
+        in_time(self.api.patience().answer, client.request(request)).await
     }
 }

@@ -110,7 +110,7 @@ impl Slice {
     }
 
     /// Its agents, and how many of its endpoints are of no use: no node, no address of the slice's family, or a slice
-    /// without a port of the name [`PORT`]. Only the first address of an endpoint has a meaning.
+    /// without a port of the name `mesh`. Only the first address of an endpoint has a meaning.
     pub fn agents(&self) -> (Vec<Endpoint>, usize) {
         let seen = self.endpoints.as_deref().unwrap_or_default();
         let ports = self.ports.as_deref().unwrap_or_default();

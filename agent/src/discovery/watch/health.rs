@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use podsonar_core::time::Instant;
 
-/// Servers send a bookmark each minute or so; a watch that is silent for longer may be dead.
-pub const SILENCE: Duration = Duration::from_secs(90);
+use crate::discovery::api::Patience;
 
 /// What is known of a watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
+    /// For how long a whole watch may be silent.
+    silence: Duration,
     /// Whether there was ever a whole list.
     listed: bool,
     /// When something was last heard that says that nothing was missed.
@@ -18,12 +19,39 @@ pub struct Health {
     broken: bool,
 }
 
+impl Default for Health {
+    fn default() -> Self {
+        Self::new(Patience::default())
+    }
+}
+
 impl Health {
-    /// How old the knowledge is: zero while the watch is whole and was heard within [`SILENCE`], else the time since it
+    /// Nothing is known. A watch is whole if it was heard within the time in which a silent one is begun anew: 90 s.
+    pub fn new(patience: Patience) -> Self {
+        Self {
+            silence: patience.silence + patience.answer,
+            listed: false,
+            heard: Instant::default(),
+            broken: false,
+        }
+    }
+
+    /// What somebody wrote: it is as it is, and never ages.
+    pub fn lasting(now: Instant) -> Self {
+        Self { silence: Duration::MAX, listed: true, heard: now, broken: false }
+    }
+
+    /// The same knowledge, which is made fresh only so often.
+    #[must_use]
+    pub(in crate::discovery) fn refreshed_every(self, longest: Duration) -> Self {
+        Self { silence: longest, ..self }
+    }
+
+    /// How old the knowledge is: zero while the watch is whole and was heard lately, else the time since it
     /// broke or was last heard; `None` before the first list.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         let silent = now.since(self.heard);
-        let current = !self.broken && silent <= SILENCE;
+        let current = !self.broken && silent <= self.silence;
         self.listed.then_some(if current { Duration::ZERO } else { silent })
     }
 
@@ -49,12 +77,12 @@ impl Health {
 
     /// Everything is known as of now.
     pub(super) fn whole(&mut self, now: Instant) {
-        *self = Self { listed: true, heard: now, broken: false };
+        *self = Self { listed: true, heard: now, broken: false, ..*self };
     }
 
     /// Everything is known as of now, and nothing of what follows.
     pub(super) fn listed(&mut self, now: Instant) {
-        *self = Self { listed: true, heard: now, broken: true };
+        *self = Self { listed: true, heard: now, broken: true, ..*self };
     }
 
     /// The watch said something.
@@ -100,6 +128,15 @@ mod tests {
         assert_eq!(health.age(at(105)), Some(Duration::from_secs(5)), "a broken watch hears nothing");
         health.whole(at(106));
         assert_eq!(health.age(at(190)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_fetched_now_and_then_ages_once_it_is_not_and_what_is_written_never_does() {
+        let mut health = Health::default().refreshed_every(Duration::from_mins(5));
+        health.refreshed(at(0));
+        assert_eq!(health.age(at(300)), Some(Duration::ZERO));
+        assert_eq!(health.age(at(301)), Some(Duration::from_secs(301)));
+        assert_eq!(Health::lasting(at(0)).age(at(1_000_000)), Some(Duration::ZERO));
     }
 
     #[test]

@@ -12,9 +12,6 @@ use super::trouble::{self, Trouble, TroubleKind};
 use super::{Random, Watched};
 use crate::discovery::api::{Api, ApiError};
 
-/// How long the server may take to begin an answer, or to give a whole list.
-const ANSWER: Duration = Duration::from_secs(20);
-
 /// For how long the server is asked to watch, so that not all agents come back at once.
 const DURATION: (Duration, Duration) = (Duration::from_mins(4), Duration::from_mins(5));
 
@@ -74,7 +71,7 @@ pub(super) async fn open<K: Watched>(
     let request =
         Request::new(scope.path.as_str()).watch(&params, version).map_err(|error| no_request(&error))?;
     let client = api.client().map_err(|error| no_client(&error))?;
-    let events = in_time(client.request_events::<K>(request)).await?;
+    let events = in_time(api.patience().answer, client.request_events::<K>(request)).await?;
     Ok(Box::pin(events))
 }
 
@@ -94,7 +91,7 @@ pub(super) async fn list<K: Watched>(
     };
     let request = Request::new(scope.path.as_str()).list(&params).map_err(|error| no_request(&error))?;
     let client = api.client().map_err(|error| no_client(&error))?;
-    let list: ObjectList<K> = in_time(client.request(request)).await?;
+    let list: ObjectList<K> = in_time(api.patience().answer, client.request(request)).await?;
     let version = list.metadata.resource_version.filter(|version| !version.is_empty());
     let version = version.ok_or_else(|| Trouble::new(TroubleKind::Garbled, "a list without a version"))?;
     Ok((list.items, version))
@@ -102,11 +99,12 @@ pub(super) async fn list<K: Watched>(
 
 /// What a request comes to, if it does so in time.
 pub(in crate::discovery) async fn in_time<T>(
+    longest: Duration,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Trouble> {
-    match timeout(ANSWER, request).await {
+    match timeout(longest, request).await {
         Ok(answer) => answer.map_err(|error| Trouble::of_error(&error)),
-        Err(_) => Err(Trouble::new(TroubleKind::Silent, format!("no answer within {ANSWER:?}"))),
+        Err(_) => Err(Trouble::new(TroubleKind::Silent, format!("no answer within {longest:?}"))),
     }
 }
 

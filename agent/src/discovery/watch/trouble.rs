@@ -89,6 +89,12 @@ impl TroubleKind {
         matches!(self, Self::Unauthorized | Self::Unreachable | Self::Silent)
     }
 
+    /// Whether a server may say so that cannot stream lists, but can give them: the feature is off (422), or its etcd is
+    /// too old for it (500).
+    pub(super) const fn refuses_streams(self) -> bool {
+        matches!(self, Self::Refused | Self::Server)
+    }
+
     fn of_code(code: u16) -> Self {
         match code {
             401 => Self::Unauthorized,

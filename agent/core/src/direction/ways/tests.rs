@@ -29,6 +29,16 @@ fn a_report_waits_for_the_results_of_all_that_it_covers() {
 }
 
 #[test]
+fn results_from_before_the_first_report_are_kept() {
+    let mut book = Book::default();
+    (1..=3).for_each(|sequence| book.note(sequence, ANSWERED));
+    book.note(4, LOST);
+    book.report(PEER, heard(1, 1), 4);
+    book.report(PEER, heard(4, 4), 4);
+    assert_eq!((book.ways().covered, book.ways().there, book.ways().back), (3, 0, 1));
+}
+
+#[test]
 fn a_peer_that_began_anew_is_not_held_against_its_former_counts() {
     for (epoch, restarted) in [(PEER + 1, heard(20, 3)), (PEER, heard(20, 3))] {
         let mut book = Book::default();
