@@ -19,9 +19,12 @@ use std::time::Duration;
 
 #[derive(Debug, Parser)]
 pub(crate) struct Show {
-    /// The first node's agent answers on this port of the machine's loopback, the others on those below
+    /// The first node's agent answers on this port of the machine, the others on those below
     #[arg(long, default_value_t = 19988)]
     port: u16,
+    /// On this address of the machine
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    address: Ipv4Addr,
     /// How many nodes, each in a zone of its own
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=9))]
     nodes: u8,
@@ -62,7 +65,7 @@ impl Show {
         }
         mesh.start_agents()?;
         for (node, port) in mesh.nodes.iter().zip(self.ports()) {
-            publish(&node.host, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), METRICS)?;
+            publish(&node.host, SocketAddr::from((self.address, port)), METRICS)?;
         }
         println!("{} nodes are up after {:.1} s:", self.nodes, (clock::now() - begin).as_secs_f64());
         self.introduce(&mesh, &servers)?;
@@ -99,9 +102,8 @@ impl Show {
         let mut servers = servers.iter();
         for (node, port) in mesh.nodes.iter().zip(self.ports()) {
             let Node { name, zone, address, .. } = node;
-            println!(
-                "  {name} in {zone}: {address}   http://localhost:{port}/   http://localhost:{port}/metrics"
-            );
+            let at = SocketAddr::from((self.address, port));
+            println!("  {name} in {zone}: {address}   http://{at}/   http://{at}/metrics");
             for (pod, server) in node.pods.iter().zip(&mut servers) {
                 println!(
                     "    pod {NAMESPACE}/{}: {}, nginx is process {}",

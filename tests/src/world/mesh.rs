@@ -208,7 +208,7 @@ impl Pod {
     }
 }
 
-/// Waits until each agent has had answers of every other agent and of every pod by each protocol.
+/// Waits until each agent has had answers of every other agent and of every pod.
 pub fn wait_until_seen(mesh: &Mesh, deadline: Deadline) -> Result<(), LabError> {
     let (nodes, pods) = (mesh.nodes.len(), mesh.nodes.iter().map(|node| node.pods.len()).sum::<usize>());
     for node in &mesh.nodes {
@@ -219,7 +219,7 @@ pub fn wait_until_seen(mesh: &Mesh, deadline: Deadline) -> Result<(), LabError> 
                 page.sum("podsonar_targets", &[("kind", kind), ("state", "answering")]).unwrap_or(0.0)
                     as usize
             };
-            Ok((answering("agent") == nodes - 1 && answering("pod") == 2 * pods).then_some(()))
+            Ok((answering("agent") == nodes - 1 && answering("pod") == pods).then_some(()))
         })?;
     }
     Ok(())

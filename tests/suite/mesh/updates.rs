@@ -1,0 +1,54 @@
+//! Agents that end and begin again.
+
+use crate::{World, losses, soon, sum};
+use nix::sys::signal::Signal;
+use podsonar_lab::clock::{Deadline, ask_each};
+use podsonar_lab::world::mesh;
+use std::time::Duration;
+
+#[test]
+fn an_agent_that_ends_and_begins_again_is_no_loss_and_no_false_direction() {
+    let mut world = World::whole();
+    world.go_on(10.0);
+    let mut leaving = world.mesh.nodes[1].agent.take().unwrap();
+    leaving.process.signal(Signal::SIGTERM).unwrap();
+    // What it says until its end counts too.
+    let mut last = leaving.scrape().unwrap();
+    let status = ask_each(Duration::from_millis(20), soon(), "the agent's end", || {
+        if let Ok(page) = leaving.scrape() {
+            last = page;
+        }
+        leaving.process.ended()
+    });
+    assert!(status.unwrap().success(), "{:?}", leaving.process.lines());
+    assert_eq!(losses(&last), Vec::<String>::new());
+    // Long enough for a silence to be noticed: the others ask each other all that time.
+    let before: Vec<_> = [1, 3].map(|number| world.page(number)).to_vec();
+    let heard = |page: &_, from| sum(page, "podsonar_inbound_probes_total", &[("source", from)]);
+    ask_each(crate::PAUSE, Deadline::after(Duration::from_secs(30)), "ten probes of the others", || {
+        let pages = [1, 3].map(|number| world.page(number));
+        for page in &pages {
+            assert_eq!(losses(page), Vec::<String>::new());
+            assert_eq!(sum(page, "podsonar_edges_in_fault", &[]), 0.0);
+        }
+        let enough = [("node-3", 0), ("node-1", 1)]
+            .iter()
+            .all(|(from, at)| heard(&pages[*at], *from) >= heard(&before[*at], *from) + 10.0);
+        Ok(enough.then_some(()))
+    })
+    .unwrap();
+    world.mesh.start_agent(1).unwrap();
+    mesh::wait_until_seen(&world.mesh, soon()).unwrap();
+    world.go_on(40.0);
+    assert_eq!(world.losses(), Vec::<String>::new());
+    for page in world.pages() {
+        for name in ["lost", "unknown", "outages"] {
+            let counted = sum(&page, &format!("podsonar_inbound_{name}_total"), &[]);
+            assert_eq!(counted, 0.0, "{name}");
+        }
+        assert_eq!(sum(&page, "podsonar_edges_in_fault", &[]), 0.0);
+    }
+    for from in ["node-1", "node-3"] {
+        assert!(heard(&world.page(2), from) > 0.0, "{from}");
+    }
+}
