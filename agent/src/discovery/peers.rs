@@ -9,6 +9,7 @@ mod fetch;
 mod index;
 mod slice;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ pub struct Peers {
 /// Why a refresh is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refresh {
-    /// The agent of this node has fallen silent: its slices are fetched.
+    /// The agent of this node has fallen silent: its slices are fetched, once until the next list.
     Silent(Arc<str>),
     /// An agent called that is not known: what has changed is fetched.
     Unknown,
@@ -204,6 +205,8 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
         let mut health = self.publish.borrow().health.refreshed_every(most + self.api.patience().answer);
         let mut next = Timer::now() + self.random.between(least, most);
         let mut refreshed: Option<Timer> = None;
+        // Nodes that were looked at since the last list: one that stays silent is not looked at again before the next.
+        let mut looked_at: HashSet<Arc<str>> = HashSet::new();
         self.tell(Mode::List, health, false);
         loop {
             let ask = tokio::select! {
@@ -212,6 +215,13 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
             };
             if ask.is_some() && refreshed.is_some_and(|moment| moment.elapsed() < self.limits.refresh_every) {
                 continue;
+            }
+            match &ask {
+                Some(Ask { why: Refresh::Silent(node), .. }) if !looked_at.insert(Arc::clone(node)) => {
+                    continue;
+                }
+                None => looked_at.clear(),
+                Some(_) => {}
             }
             let result = match &ask {
                 Some(Ask { why: Refresh::Silent(node), .. }) => fetch.node(&mut self.index, node).await,
