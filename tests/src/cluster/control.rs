@@ -58,7 +58,7 @@ impl Control {
         };
         let services = if settings.dual_stack { SERVICES.join(",") } else { SERVICES[0].to_owned() };
         Ok(Self {
-            etcd: start("etcd", etcd())?,
+            etcd: Part::start(Place::Host(host.clone()), "etcd", tool::etcd()?, etcd(), logs)?,
             api_server: start("kube-apiserver", api_server(keys, &services, settings))?,
             controllers: start(
                 "kube-controller-manager",
