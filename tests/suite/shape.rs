@@ -152,7 +152,9 @@ fn an_agent_without_cpu_says_so_and_loses_nothing() {
         let replies = scrape.sum("podsonar_probes_total", &[("result", "reply")])?;
         (fault(scrape, "throttled")? && replies > 0.0).then_some(())
     };
-    agent.wait_for_metrics(Deadline::after(Duration::from_mins(1)), "a fault and replies", throttled).unwrap();
+    agent
+        .wait_for_metrics(Deadline::after(Duration::from_mins(1)), "a fault and replies", throttled)
+        .unwrap();
     let scrape = agent.scrape().unwrap();
     assert!(scrape.sum("podsonar_cpu_throttled_seconds_total", &[]).unwrap() > 0.0);
     assert!(scrape.sum("podsonar_cpu_throttled_periods_total", &[]).unwrap() > 0.0);
