@@ -4,12 +4,12 @@
 
 #[path = "mesh/exchange.rs"]
 mod exchange;
-#[path = "mesh/faults.rs"]
-mod faults;
 #[path = "mesh/probed.rs"]
 mod probed;
 #[path = "mesh/show.rs"]
 mod show;
+#[path = "mesh/silence.rs"]
+mod silence;
 #[path = "mesh/updates.rs"]
 mod updates;
 
@@ -80,7 +80,7 @@ impl World {
     }
 
     /// Waits until each agent has had so many more answers.
-    fn go_on(&self, answers: f64) {
+    fn go_on(&self, answers: u64) {
         let before = self.pages();
         self.wait_for(soon(), "further answers", |pages| {
             let enough = |(page, before)| answered(page) >= answered(before) + answers;
@@ -107,14 +107,21 @@ fn losses(page: &Scrape) -> Vec<String> {
     probes.filter(|sample| sample.value > 0.0).map(|sample| format!("{sample:?}")).collect()
 }
 
-fn answered(page: &Scrape) -> f64 {
+fn answered(page: &Scrape) -> u64 {
     let count = |result| sum(page, "podsonar_probes_total", &[("result", result)]);
     count("reply") + count("reset")
 }
 
-/// A sum of samples; nothing where there is none.
-fn sum(page: &Scrape, name: &str, labels: &[(&str, &str)]) -> f64 {
-    page.sum(name, labels).unwrap_or(0.0)
+/// A sum of samples that count something; nothing where there is none.
+fn sum(page: &Scrape, name: &str, labels: &[(&str, &str)]) -> u64 {
+    page.sum(name, labels).unwrap_or(0.0) as u64
+}
+
+/// What `podsonar status` on a node calls a fault of the network. That a busy machine starved the agent is none.
+fn faults(node: &Node) -> Result<Vec<String>, LabError> {
+    let status = status(node)?;
+    let faults = status.lines().skip_while(|line| !line.starts_with("faults")).skip(1);
+    Ok(faults.filter(|line| !line.starts_with("  this agent")).map(str::to_owned).collect())
 }
 
 /// A deadline for what only a defect makes late.

@@ -16,17 +16,17 @@ fn pods_are_probed_by_icmp_and_tcp_by_their_observers_alone_and_told_by_their_no
     let captures: Vec<_> = pods.iter().map(capture).collect();
     world.mesh.start_agents().unwrap();
     // The own agent and two others.
-    let wanted = 8.0 * 3.0;
+    let wanted = 8 * 3;
     let answering = [("kind", "pod"), ("state", "answering")];
     world.wait_for(soon(), "all pods seen", |pages| {
-        let seen: f64 = pages.iter().map(|page| sum(page, "podsonar_targets", &answering)).sum();
+        let seen: u64 = pages.iter().map(|page| sum(page, "podsonar_targets", &answering)).sum();
         (seen == wanted).then_some(())
     });
     // Some rounds by both protocols; and what the wire had by then is known afterwards.
-    world.go_on(50.0);
+    world.go_on(50);
     let captured = captures.into_iter().map(|capture| capture.stop().unwrap());
     let mut wires = captured.map(|packets| Probes::of(&packets)).collect::<Vec<_>>().into_iter();
-    world.go_on(20.0);
+    world.go_on(20);
     let pages = world.pages();
     let nodes = &world.mesh.nodes;
     for node in nodes {
@@ -50,7 +50,7 @@ fn pods_are_probed_by_icmp_and_tcp_by_their_observers_alone_and_told_by_their_no
                     ("destination", &*node.name),
                     ("destination_zone", &*node.zone),
                 ];
-                sum(page, "podsonar_probes_total", &labels) > 0.0
+                sum(page, "podsonar_probes_total", &labels) > 0
             };
             let sees = |wire: &Probes| wire.icmp.contains(&observer.address.into());
             let [first, second] = wires.each_ref().map(sees);
