@@ -1,7 +1,6 @@
 //! The probes that were handed out and may still be answered: found by what their answer brings back, and by time.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use crate::direction::sequences::DestinationId;
 use crate::hash::NumberMap;
 use crate::outcome::{Sent, StampSource};
+use crate::queue::Queue;
 use crate::target::StreamId;
 use crate::time::{Instant, Movement, WallTime};
 use crate::wire::answer::Key;
@@ -140,7 +140,7 @@ pub(crate) struct Inflight {
     free: Vec<u32>,
     echoes: NumberMap<u64, ProbeId>,
     syns: NumberMap<u64, ProbeId>,
-    deadlines: BinaryHeap<Reverse<(Instant, ProbeId)>>,
+    deadlines: Queue<(Instant, ProbeId)>,
     remembered: VecDeque<(Instant, ProbeId)>,
     flying: usize,
 }
@@ -190,7 +190,7 @@ impl Inflight {
         let Some(probe) = self.get(id) else { return };
         probe.state = State::Flying(flight);
         self.set_flying(id, true);
-        self.deadlines.push(Reverse((deadline, id)));
+        self.deadlines.push((deadline, id));
     }
 
     /// A flying probe has its result; it is remembered for a while from its deadline on.
@@ -203,13 +203,13 @@ impl Inflight {
 
     /// Gives a flying probe more time.
     pub(crate) fn extend(&mut self, id: ProbeId, deadline: Instant) {
-        self.deadlines.push(Reverse((deadline, id)));
+        self.deadlines.push((deadline, id));
     }
 
     /// The next flying probe whose deadline is at or before `now`. Those that have landed are remembered from here
     /// on; the caller sees to it that the returned one lands, or gives it more time.
     pub(crate) fn pop_deadline(&mut self, now: Instant) -> Option<ProbeId> {
-        while let Some(Reverse((deadline, id))) = self.deadlines.peek().copied()
+        while let Some((deadline, id)) = self.deadlines.first()
             && deadline <= now
         {
             self.deadlines.pop();
