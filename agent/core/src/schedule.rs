@@ -60,12 +60,12 @@ impl Grid {
 /// stream's own due time when it comes up.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    queue: Queue<(Instant, StreamId)>,
+    queue: Queue<StreamId>,
 }
 
 impl Schedule {
     pub(crate) fn add(&mut self, due: Instant, stream: StreamId) {
-        self.queue.push((due, stream));
+        self.queue.push(due, stream);
     }
 
     /// The earliest entry.
@@ -77,7 +77,7 @@ impl Schedule {
     pub(crate) fn replace_first(&mut self, next: Option<Instant>) {
         let first = self.queue.pop();
         if let (Some((_, stream)), Some(due)) = (first, next) {
-            self.queue.push((due, stream));
+            self.queue.push(due, stream);
         }
     }
 }
