@@ -85,6 +85,9 @@ pub type FetchedFrom = (Arc<str>, Fetched);
 struct Entry {
     id: StreamId,
     stream: Stream,
+    /// What each result needs to know of the stream, here because the target itself is far away in memory.
+    kind: Kind,
+    channel: Option<Channel>,
     path: Arc<Path>,
     interval: Duration,
     shape: Shape,
@@ -137,6 +140,8 @@ impl Ledger {
         let entry = Entry {
             id,
             stream: stream.clone(),
+            kind: stream.target.kind,
+            channel: stream.channel(),
             path: self.paths.join(&self.metrics, stream, self.now),
             interval: planned.interval,
             shape: Shape::default(),
@@ -172,8 +177,8 @@ impl Ledger {
     pub fn outcome(&mut self, outcome: &Outcome, clock: &ClockReading) {
         let Some(entry) = find(&mut self.live, outcome.stream) else { return };
         let stream = &entry.stream;
-        self.health.note(stream.target.kind, outcome);
-        if stream.target.kind != Kind::Control {
+        self.health.note(entry.kind, outcome);
+        if entry.kind != Kind::Control {
             self.metrics.glance.note(outcome.result, outcome.count);
         }
         let news = entry.streak.note(outcome.result, self.health.gives_verdicts());
@@ -205,7 +210,7 @@ impl Ledger {
             let mut tell = |finding| self.metrics.count_finding(&entry.path, finding);
             entry.shape.note(outcome, clock.mono, &mut tell);
         }
-        if let (Some(sent), Some(channel)) = (&outcome.sent, stream.channel()) {
+        if let (Some(sent), Some(channel)) = (&outcome.sent, entry.channel) {
             count_stamps(&self.metrics, channel, sent);
         }
         if let Some(recorder) = &self.recorder {

@@ -1,7 +1,6 @@
 //! The probes that were handed out and may still be answered: found by what their answer brings back, and by time.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use crate::direction::sequences::DestinationId;
 use crate::hash::NumberMap;
 use crate::outcome::{Sent, StampSource};
+use crate::queue::Queue;
 use crate::target::StreamId;
 use crate::time::{Instant, Movement, WallTime};
 use crate::wire::answer::Key;
@@ -137,10 +137,11 @@ pub(crate) struct Inflight {
     slots: Vec<Slot>,
     /// The probes of the slots, apart: a probe is large, and most deadlines need to know only that it has landed.
     probes: Vec<Option<Probe>>,
-    free: Vec<u32>,
+    /// Free slots, the longest free first: so probes that are sent together lie together.
+    free: VecDeque<u32>,
     echoes: NumberMap<u64, ProbeId>,
     syns: NumberMap<u64, ProbeId>,
-    deadlines: BinaryHeap<Reverse<(Instant, ProbeId)>>,
+    deadlines: Queue<ProbeId>,
     remembered: VecDeque<(Instant, ProbeId)>,
     flying: usize,
 }
@@ -158,7 +159,7 @@ impl Inflight {
         if map.contains_key(&number) {
             return None;
         }
-        let slot = self.free.pop().unwrap_or_else(|| {
+        let slot = self.free.pop_front().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.probes.push(None);
             (self.slots.len() - 1) as u32
@@ -190,7 +191,7 @@ impl Inflight {
         let Some(probe) = self.get(id) else { return };
         probe.state = State::Flying(flight);
         self.set_flying(id, true);
-        self.deadlines.push(Reverse((deadline, id)));
+        self.deadlines.push(deadline, id);
     }
 
     /// A flying probe has its result; it is remembered for a while from its deadline on.
@@ -203,13 +204,13 @@ impl Inflight {
 
     /// Gives a flying probe more time.
     pub(crate) fn extend(&mut self, id: ProbeId, deadline: Instant) {
-        self.deadlines.push(Reverse((deadline, id)));
+        self.deadlines.push(deadline, id);
     }
 
     /// The next flying probe whose deadline is at or before `now`. Those that have landed are remembered from here
     /// on; the caller sees to it that the returned one lands, or gives it more time.
     pub(crate) fn pop_deadline(&mut self, now: Instant) -> Option<ProbeId> {
-        while let Some(Reverse((deadline, id))) = self.deadlines.peek().copied()
+        while let Some((deadline, id)) = self.deadlines.first()
             && deadline <= now
         {
             self.deadlines.pop();
@@ -243,7 +244,7 @@ impl Inflight {
         let slot = self.slot(id)?;
         slot.generation = slot.generation.wrapping_add(1);
         let probe = self.probes.get_mut(id.slot as usize)?.take()?;
-        self.free.push(id.slot);
+        self.free.push_back(id.slot);
         let (map, number) = self.index(probe.key);
         map.remove(&number);
         Some(probe)

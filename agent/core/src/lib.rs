@@ -26,4 +26,5 @@ mod inflight;
 mod inquiry;
 mod mtu;
 mod pace;
+mod queue;
 mod schedule;

@@ -1,11 +1,10 @@
 //! When each stream is due. Boring on purpose: a stream's due times are a fixed grid, `phase + k × interval`, and
 //! the phase is a hash of what it is, so that load spreads and a restart changes nothing.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::hash::stable;
+use crate::queue::Queue;
 use crate::target::{Planned, StreamId};
 use crate::time::{Instant, nanos};
 
@@ -61,27 +60,24 @@ impl Grid {
 /// stream's own due time when it comes up.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    heap: BinaryHeap<Reverse<(Instant, StreamId)>>,
+    queue: Queue<StreamId>,
 }
 
 impl Schedule {
     pub(crate) fn add(&mut self, due: Instant, stream: StreamId) {
-        self.heap.push(Reverse((due, stream)));
+        self.queue.push(due, stream);
     }
 
     /// The earliest entry.
     pub(crate) fn first(&self) -> Option<(Instant, StreamId)> {
-        self.heap.peek().map(|Reverse(entry)| *entry)
+        self.queue.first()
     }
 
     /// Moves the earliest entry to its next due time, or drops it.
     pub(crate) fn replace_first(&mut self, next: Option<Instant>) {
-        let Some(mut first) = self.heap.peek_mut() else { return };
-        match next {
-            Some(due) => first.0.0 = due,
-            None => {
-                std::collections::binary_heap::PeekMut::pop(first);
-            }
+        let first = self.queue.pop();
+        if let (Some((_, stream)), Some(due)) = (first, next) {
+            self.queue.push(due, stream);
         }
     }
 }
