@@ -1,7 +1,7 @@
 //! Whole agents that know each other from a list, on two hosts: what they say of a way that is bad in one direction only.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -246,9 +246,11 @@ impl Seen {
     }
 }
 
-/// How many packets of a sender's probes left and did not come, of those before the last that came.
+/// How many packets of a sender's probes left and did not come, of those between the first and the last that came: one
+/// capture begins and ends before the other.
 fn missing(left: &[(IpAddr, u64)], came: &[(IpAddr, u64)], of: IpAddr) -> u64 {
-    let last = came.iter().filter(|one| one.0 == of).map(|one| one.1).max().unwrap_or(0);
-    let came: HashSet<&(IpAddr, u64)> = came.iter().collect();
-    left.iter().filter(|one| one.0 == of && one.1 < last && !came.contains(one)).count() as u64
+    let came: BTreeSet<u64> = came.iter().filter(|one| one.0 == of).map(|one| one.1).collect();
+    let (first, last) = (came.first().copied().unwrap_or(0), came.last().copied().unwrap_or(0));
+    let left = left.iter().filter(|one| one.0 == of && (first..last).contains(&one.1));
+    left.filter(|one| !came.contains(&one.1)).count() as u64
 }
