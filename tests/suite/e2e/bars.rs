@@ -117,8 +117,8 @@ fn a_blocked_exchange_is_no_loss_and_told() {
     let mut losses = Losses::from_now(&cluster);
     let before = cluster.scrape("node2").unwrap();
     host.nft("add table inet lab_block").unwrap();
-    host.nft("add chain inet lab_block all { type filter hook forward priority -200 ; }").unwrap();
-    host.nft("add rule inet lab_block all tcp dport 19989 drop").unwrap();
+    host.nft("add chain inet lab_block stop { type filter hook forward priority -200 ; }").unwrap();
+    host.nft("add rule inet lab_block stop tcp dport 19989 drop").unwrap();
     losses.watch(&cluster, if is_soak() { Duration::from_mins(5) } else { Duration::from_secs(30) });
     let after = cluster.scrape("node2").unwrap();
     host.nft("delete table inet lab_block").unwrap();
