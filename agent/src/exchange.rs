@@ -23,9 +23,6 @@ pub use self::callers::Callers;
 pub use self::fetch::{FetchRequest, Fetched, Known};
 pub use self::server::Mesh;
 
-/// The port of the `mesh` listener.
-pub const DEFAULT_PORT: u16 = 19989;
-
 /// Most pods of a node that are told or believed. A node has 30 to 250, by the limits that clouds and kubelets set
 /// (110 by default, 250 with GKE and EKS, 500 the most that `OpenShift` supports).
 pub const MAX_PODS: usize = 1_000;

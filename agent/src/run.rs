@@ -313,7 +313,7 @@ impl Agent {
         if let Some(mesh) = &mut self.mesh {
             mesh.take_news(self.plan.probing(), clock::now());
         }
-        self.look_at_mesh();
+        self.tell_own_view();
         self.obey_mesh();
     }
 
@@ -325,24 +325,29 @@ impl Agent {
         }
     }
 
-    /// Our own list says what is so now, to peers and to the driver.
+    /// What time alone may have changed.
     fn look_at_mesh(&mut self) {
-        let Some(mesh) = &mut self.mesh else { return };
+        let changed = self.tell_own_view();
+        if changed || self.mesh.as_ref().is_some_and(Mesh::is_settling) {
+            self.obey_mesh();
+        }
+    }
+
+    /// Our own list says what is so now, to peers and to the driver. Returns whether it is something else than before.
+    fn tell_own_view(&mut self) -> bool {
+        let Some(mesh) = &mut self.mesh else { return false };
         let view = mesh.own_view(clock::now());
         let known = |before: &NodeView| {
             let whole = |age: Option<Duration>| age.is_some_and(|age| age.is_zero());
             (&before.pods, before.leaving, &before.zone, whole(before.watch_age))
                 == (&view.pods, view.leaving, &view.zone, whole(view.watch_age))
         };
-        let settles = mesh.is_settling();
         let changed = !self.told.as_deref().is_some_and(known);
         if changed {
             self.driver.view(Arc::clone(&view));
             self.told = Some(view);
         }
-        if changed || settles {
-            self.obey_mesh();
-        }
+        changed
     }
 
     /// What follows from the mesh, as far as it is something else than before.

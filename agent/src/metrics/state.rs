@@ -141,12 +141,6 @@ impl Metrics {
         }
     }
 
-    /// How many targets are probed now, the control aside.
-    pub fn targets(&self) -> u64 {
-        let asked_for = Kind::ALL.into_iter().zip(&self.targets).filter(|(kind, _)| *kind != Kind::Control);
-        asked_for.flat_map(|(_, states)| states).map(Gauge::get).sum()
-    }
-
     /// So many names to be probed have no address.
     pub(crate) fn set_unresolved(&self, names: usize) {
         self.unresolved.set(names as u64);

@@ -255,8 +255,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Identity, Secret};
-    use crate::time::{ClockReading, WallTime};
+    use crate::engine::testing::{at, engine};
 
     #[test]
     fn each_question_is_asked_each_interval_under_the_ceiling() {
@@ -440,31 +439,5 @@ mod tests {
             exchanges,
         };
         (0..count).map(planned).collect()
-    }
-
-    fn engine() -> Engine {
-        let identity = Identity {
-            source: "test".into(),
-            epoch: 1,
-            key: Secret([1; 16]),
-            icmp_id: 1,
-            source_ports_v4: vec![],
-            source_ports_v6: vec![],
-            closed_port: 1,
-            size: 56,
-            large_interval: None,
-            max_pps: 100,
-        };
-        let clock = ClockReading {
-            mono: at(0),
-            wall: WallTime::from_nanos(0),
-            suspended: Duration::ZERO,
-            uncertainty: Duration::ZERO,
-        };
-        Engine::new(identity, clock)
-    }
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_nanos(millis * 1_000_000)
     }
 }
