@@ -80,7 +80,7 @@ next: # An agent with the next versions of what agents share, quickly built
 
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images static ## The agent in a real cluster: discovery, security context, the article's checks (needs root)
+e2e: packages images static next ## The agent in a real cluster: discovery, security context, the article's checks (needs root)
 	$(E2E) --test discovery --test cluster
 	$(E2E) --test e2e -- agents:: article::
 
