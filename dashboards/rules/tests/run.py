@@ -1,0 +1,73 @@
+"""Runs promtool over the rules and every scenario, which it writes as promtool's test files.
+
+    run.py FOLDER PROMTOOL [PROMTOOL]
+
+The first promtool takes clusters without a label `cluster`, the second those with one, at the same time; with ALL=1 each takes
+both. ONLY=text runs the scenarios with that in their names.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from scenarios import SCENARIOS  # noqa: E402
+
+RULES = pathlib.Path(__file__).resolve().parent.parent / "podsonar.yaml"
+PLACES = "cluster, node, zone, direction, source, source_zone, destination, destination_zone, server, namespace, workload, pod"
+FIRING = f'count by (alertname, {PLACES}) (ALERTS{{alertstate="firing"}})'
+
+
+def sample(text, cluster):
+    """`Name label=value ...` as promtool writes it."""
+    alert, *labels = text.split()
+    pairs = {"cluster": cluster or ""} | dict(label.split("=", 1) for label in labels) | {"alertname": alert}
+    inner = ",".join(f'{key}="{value}"' for key, value in sorted(pairs.items()) if value)
+    return {"labels": f"{{{inner}}}", "value": 1}
+
+
+def write(folder, name, cluster):
+    """The test file of one scenario. It is JSON, which is YAML."""
+    world, expected, *more = SCENARIOS[name](cluster=cluster)
+    firing = [
+        {"expr": FIRING, "eval_time": f"{minute}m", "exp_samples": [sample(text, cluster) for text in alerts]}
+        for minute, alerts in expected.items()
+    ]
+    test = {
+        "name": name,
+        "interval": f"{world.step}s",
+        "input_series": world.series(),
+        "promql_expr_test": firing,
+        "alert_rule_test": [],
+    }
+    path = folder / f"{name}{'.' + cluster if cluster else ''}.yaml"
+    file = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "group_eval_order": ["podsonar", "podsonar-baseline", "podsonar-quantiles"],
+        "tests": [test],
+    }
+    path.write_text(json.dumps(file))
+    return path
+
+
+def main(folder, *promtools):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name in SCENARIOS if os.environ.get("ONLY", "") in name]
+    runs = []
+    for promtool, cluster in zip(promtools, (None, "east")):
+        clusters = (None, "east") if os.environ.get("ALL") else (cluster,)
+        files = [write(folder, name, cluster) for name in names for cluster in clusters]
+        for arguments in (["check", "rules", RULES], ["test", "rules", *files]):
+            runs.append(subprocess.Popen([promtool, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    said = [run.communicate()[0] for run in runs]
+    if any(run.returncode for run in runs):
+        sys.exit("\n".join(text for text, run in zip(said, runs) if run.returncode))
+    print(f"{len(names)} scenarios hold")
+
+
+main(*sys.argv[1:])
