@@ -96,8 +96,9 @@ unit: build servers ## All tests of all crates, real packets included (needs roo
 sim: ## Who probes whom at 3 to 5,000 nodes, as a table, with the bars that it must hold
 	$(CARGO) test --quiet --release --package podsonar-core --test selection simulation:: -- --nocapture
 
-promtool: ## The golden scrape is clean by Prometheus' own linter
+promtool: servers ## The golden scrape, rules and alerts by Prometheus' own promtool, 2.42 and 3: what fires in which cluster
 	tests/tools/promtool.sh check metrics < agent/tests/golden/scrape.txt
+	python3 dashboards/rules/tests/run.py $(TARGET)/rules $(CACHE)/servers/bin/promtool $(CACHE)/servers/bin/promtool3
 
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)

@@ -14,6 +14,7 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from names import problems  # noqa: E402
 from scenarios import SCENARIOS  # noqa: E402
 
 RULES = pathlib.Path(__file__).resolve().parent.parent / "podsonar.yaml"
@@ -67,6 +68,10 @@ def main(folder, *promtools):
     said = [run.communicate()[0] for run in runs]
     if any(run.returncode for run in runs):
         sys.exit("\n".join(text for text, run in zip(said, runs) if run.returncode))
+    fired = {text.split()[0] for make in SCENARIOS.values() for alerts in make()[1].values() for text in alerts}
+    wrong = list(problems(fired))
+    if wrong:
+        sys.exit("\n".join(wrong))
     print(f"{len(names)} scenarios hold")
 
 
