@@ -3,7 +3,7 @@
     run.py FOLDER PROMTOOL [PROMTOOL]
 
 The first promtool takes clusters without a label `cluster`, the second those with one, at the same time; with ALL=1 each takes
-both. ONLY=text runs the scenarios with that in their names.
+both. ONLY=text runs the scenarios with that in their names; UPDATE_GOLDEN=1 writes texts.json first.
 """
 
 import json
@@ -15,6 +15,7 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from names import problems  # noqa: E402
+import texts  # noqa: E402
 from scenarios import SCENARIOS  # noqa: E402
 
 RULES = pathlib.Path(__file__).resolve().parent.parent / "podsonar.yaml"
@@ -30,8 +31,8 @@ def sample(text, cluster):
     return {"labels": f"{{{inner}}}", "value": 1}
 
 
-def write(folder, name, cluster):
-    """The test file of one scenario. It is JSON, which is YAML."""
+def write(folder, name, cluster, said):
+    """The test file of one scenario, with what its alerts say. It is JSON, which is YAML."""
     world, expected, *more = SCENARIOS[name](cluster=cluster)
     firing = [
         {"expr": FIRING, "eval_time": f"{minute}m", "exp_samples": [sample(text, cluster) for text in alerts]}
@@ -42,7 +43,7 @@ def write(folder, name, cluster):
         "interval": f"{world.step}s",
         "input_series": world.series(),
         "promql_expr_test": firing,
-        "alert_rule_test": [],
+        "alert_rule_test": said,
     }
     path = folder / f"{name}{'.' + cluster if cluster else ''}.yaml"
     file = {
@@ -59,10 +60,14 @@ def main(folder, *promtools):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = [name for name in SCENARIOS if os.environ.get("ONLY", "") in name]
+    if os.environ.get("UPDATE_GOLDEN"):
+        texts.update(SCENARIOS, lambda name, said: write(folder, name, None, said), promtools[0])
     runs = []
     for promtool, cluster in zip(promtools, (None, "east")):
         clusters = (None, "east") if os.environ.get("ALL") else (cluster,)
-        files = [write(folder, name, cluster) for name in names for cluster in clusters]
+        files = [
+            write(folder, name, cluster, [] if cluster else texts.tests(name)) for name in names for cluster in clusters
+        ]
         for arguments in (["check", "rules", RULES], ["test", "rules", *files]):
             runs.append(subprocess.Popen([promtool, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     said = [run.communicate()[0] for run in runs]

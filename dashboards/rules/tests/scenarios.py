@@ -798,3 +798,17 @@ def latency_of_a_new_cluster_is_not_judged(**more):
     world = cluster_of(6, minutes=70, step=60, **more)
     world.slower("n2", None, 0.0006, 40)
     return world, {70: []}
+
+
+@scenario
+def latency_between_two_of_three_nodes_is_a_pair(**more):
+    world = cluster_of(3, minutes=165, step=60, **more)
+    world.slower("n1", "n2", 0.0006, 130)
+    return world, {160: ["PodsonarPairLatencyShift source=n1 source_zone=a destination=n2 destination_zone=b"]}
+
+
+@scenario
+def latency_of_one_of_three_nodes_that_rises_is_that_node(**more):
+    world = cluster_of(3, minutes=165, step=60, **more)
+    world.slower("n2", None, 0.0006, 130)
+    return world, {160: ["PodsonarNodeLatencyShift node=n2 zone=b"]}
