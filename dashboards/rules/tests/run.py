@@ -24,9 +24,9 @@ FIRING = f'count by (alertname, {PLACES}) (ALERTS{{alertstate="firing"}})'
 
 
 def sample(text, cluster):
-    """`Name label=value ...` as promtool writes it."""
+    """`Name label=value ...` as promtool writes it; without a name if it is `-`."""
     alert, *labels = text.split()
-    pairs = {"cluster": cluster or ""} | dict(label.split("=", 1) for label in labels) | {"alertname": alert}
+    pairs = {"cluster": cluster or "", "alertname": alert.strip("-")} | dict(label.split("=", 1) for label in labels)
     inner = ",".join(f'{key}="{value}"' for key, value in sorted(pairs.items()) if value)
     return {"labels": f"{{{inner}}}", "value": 1}
 
@@ -34,15 +34,18 @@ def sample(text, cluster):
 def write(folder, name, cluster, said):
     """The test file of one scenario, with what its alerts say. It is JSON, which is YAML."""
     world, expected, *more = SCENARIOS[name](cluster=cluster)
-    firing = [
+    checks = [
         {"expr": FIRING, "eval_time": f"{minute}m", "exp_samples": [sample(text, cluster) for text in alerts]}
         for minute, alerts in expected.items()
     ]
+    for minute, expression, values in more[0] if more else ():
+        samples = [sample(text, cluster) | {"value": value} for text, value in values.items()]
+        checks.append({"expr": expression, "eval_time": f"{minute}m", "exp_samples": samples})
     test = {
         "name": name,
         "interval": f"{world.step}s",
         "input_series": world.series(),
-        "promql_expr_test": firing,
+        "promql_expr_test": checks,
         "alert_rule_test": said,
     }
     path = folder / f"{name}{'.' + cluster if cluster else ''}.yaml"
@@ -64,9 +67,11 @@ def main(folder, *promtools):
         texts.update(SCENARIOS, lambda name, said: write(folder, name, None, said), promtools[0])
     runs = []
     for promtool, cluster in zip(promtools, (None, "east")):
+        # Promtool 2.42 cannot be given native histograms.
+        now = [name for name in names if cluster or not name.startswith("native_")]
         clusters = (None, "east") if os.environ.get("ALL") else (cluster,)
         files = [
-            write(folder, name, cluster, [] if cluster else texts.tests(name)) for name in names for cluster in clusters
+            write(folder, name, cluster, [] if cluster else texts.tests(name)) for name in now for cluster in clusters
         ]
         for arguments in (["check", "rules", RULES], ["test", "rules", *files]):
             runs.append(subprocess.Popen([promtool, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))

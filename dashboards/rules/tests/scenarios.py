@@ -812,3 +812,244 @@ def latency_of_one_of_three_nodes_that_rises_is_that_node(**more):
     world = cluster_of(3, minutes=165, step=60, **more)
     world.slower("n2", None, 0.0006, 130)
     return world, {160: ["PodsonarNodeLatencyShift node=n2 zone=b"]}
+
+
+# ------------------------------------------------------------------------------------ several clusters, families, scrapes
+class Together:
+    """Several worlds in one Prometheus."""
+
+    def __init__(self, *worlds):
+        self.worlds, self.step = worlds, worlds[0].step
+
+    def series(self):
+        return [series for world in self.worlds for series in world.series()]
+
+
+@scenario
+def the_same_names_in_another_cluster_are_not_mixed_up(cluster=None):
+    bad, good = cluster_of(6, cluster=cluster), cluster_of(6, cluster="other")
+    bad.off("n2")
+    bad.lose("n1", "n3", 0.05)
+    good.lose("n4", "n5", 0.05)
+    return Together(bad, good), {
+        20: [
+            "PodsonarNodeUnreachable node=n2 zone=b",
+            "PodsonarPairLoss source=n1 source_zone=a destination=n3 destination_zone=c",
+            "PodsonarPairLoss cluster=other source=n4 source_zone=a destination=n5 destination_zone=b",
+        ]
+    }
+
+
+@scenario
+def a_cluster_that_vanishes_beside_another_is_told(cluster=None):
+    gone, good = cluster_of(3, cluster=cluster), cluster_of(3, cluster="other")
+    for node in gone.nodes:
+        gone.unscraped(node)
+    return Together(gone, good), {15: ["PodsonarAbsent"]}
+
+
+def dual(count, **more):
+    """Both IP versions: what happens to the second is the caller's to say."""
+    return cluster_of(count, **more), cluster_of(count, family="6", **more)
+
+
+@scenario
+def a_healthy_dual_stack_cluster_is_silent(**more):
+    return Together(*dual(6, **more)), {20: []}
+
+
+@scenario
+def a_node_that_loses_only_ipv6_is_told_once(**more):
+    four, six = dual(6, **more)
+    six.lose("n2", None, 0.05)
+    return Together(four, six), {20: ["PodsonarNodeLossOut node=n2 zone=b direction=out"]}
+
+
+@scenario
+def a_pair_that_is_cut_by_ipv6_alone_is_one_pair(**more):
+    four, six = dual(6, **more)
+    six.lose("n1", "n2", 1)
+    six.lose("n2", "n1", 1)
+    return Together(four, six), {20: ["PodsonarPairLoss source=n1 source_zone=a destination=n2 destination_zone=b"]}
+
+
+@scenario
+def a_node_that_no_ipv6_reaches_loses_packets(**more):
+    four, six = dual(6, **more)
+    six.lose(None, "n2", 1)
+    six.lose("n2", None, 1)
+    return Together(four, six), {20: ["PodsonarNodeLoss node=n2 zone=b direction=both_or_unknown"]}
+
+
+@scenario
+def a_dual_stack_node_that_is_off_is_told_once(**more):
+    four, six = dual(6, **more)
+    four.off("n2")
+    six.off("n2")
+    return Together(four, six), {10: ["PodsonarNodeUnreachable node=n2 zone=b"]}
+
+
+@scenario
+def a_scrape_each_minute_is_enough(**more):
+    world = cluster_of(6, step=60, **more)
+    world.off("n2")
+    world.lose("n4", "n5", 0.05)
+    return world, {
+        4: [],
+        20: [
+            "PodsonarNodeUnreachable node=n2 zone=b",
+            "PodsonarPairLoss source=n4 source_zone=a destination=n5 destination_zone=b",
+        ],
+    }
+
+
+@scenario
+def nodes_whose_zones_become_known_late_are_silent(**more):
+    world = cluster_of(6, **more)
+    early = World({n: "" for n in world.nodes}, **more)
+    for node in world.nodes:
+        world.away.append((node, 0, 5, "unscraped"))
+        early.unscraped(node, 5)
+    return Together(early, world), {m: [] for m in range(3, 21)}
+
+
+@scenario
+def a_lossy_node_that_others_leave_is_told_all_the_time(**more):
+    world = cluster_of(9, **more)
+    world.lose("n2", None, 0.05, 0)
+    for i in (3, 4, 5, 6):
+        world.gone(f"n{i}", 12)
+    return world, {m: ["PodsonarNodeLossOut node=n2 zone=b direction=out"] for m in range(11, 21)}
+
+
+@scenario
+def flapping_nodes_are_told(**more):
+    world = cluster_of(6, **more)
+    for minute in (5, 7, 9):
+        world.off("n2", minute, minute + 1)
+    return world, {20: [], 12: ["PodsonarNodeLoss node=n2 zone=b direction=both_or_unknown"]}
+
+
+@scenario
+def a_zone_that_loses_packets_to_all_others_is_its_zone_pairs(**more):
+    world = cluster_of(9, **more)
+    for b in ("n2", "n5", "n8"):
+        for other in ("n1", "n3", "n4", "n6", "n7", "n9"):
+            world.lose(b, other, 0.05)
+    return world, {
+        20: [
+            "PodsonarZonePairLoss source_zone=a destination_zone=b",
+            "PodsonarZonePairLoss source_zone=b destination_zone=c",
+        ]
+    }
+
+
+@scenario
+def loss_everywhere_in_one_zone_is_that_zone(**more):
+    world = cluster_of(12, zones=("a",), **more)
+    world.lose(None, None, 0.03)
+    return world, {20: ["PodsonarZonePairLoss source_zone=a destination_zone=a"]}
+
+
+@scenario
+def loss_everywhere_without_zones_is_told_once(**more):
+    world = cluster_of(12, zones=("",), **more)
+    world.lose(None, None, 0.03)
+    return world, {20: ["PodsonarZonePairLoss"]}
+
+
+# ------------------------------------------------------------------------------------------------ recorded for people
+SLI = 'round(podsonar:availability:ratio_rate5m{scope="%s", source_zone=~"a|"}, 0.001)'
+
+
+@scenario
+def availability_is_the_share_of_probes_that_are_answered(**more):
+    world = cluster_of(6, **more)
+    world.lose("n1", "n2", 0.1)
+    world.lose("n4", "n2", 0.1)
+    healthy = {f"- scope=zone_pair source_zone=a destination_zone={zone}": 1 for zone in "ac"}
+    return world, {}, [
+        (20, SLI % "zone_pair", healthy | {"- scope=zone_pair source_zone=a destination_zone=b": 0.95}),
+        (20, SLI % "cluster", {"- scope=cluster": 0.987}),
+    ]
+
+
+@scenario
+def availability_without_enough_agents_is_no_number(**more):
+    world = cluster_of(6, **more)
+    world.unscraped("n1")
+    return world, {}, [
+        (4, SLI % "cluster", {"- scope=cluster": 1}),
+        (10, SLI % "zone_pair", {}),
+        (10, SLI % "cluster", {"- scope=cluster": 1}),
+    ]
+
+
+@scenario
+def availability_of_half_a_cluster_is_no_number(**more):
+    world = cluster_of(6, **more)
+    for i in (1, 2, 3):
+        world.unscraped(f"n{i}")
+    return world, {}, [(10, SLI % "cluster", {})]
+
+
+@scenario
+def availability_counts_a_node_that_is_off(**more):
+    world = cluster_of(6, **more)
+    world.off("n2")
+    return world, {}, [(20, SLI % "zone_pair", {
+        "- scope=zone_pair source_zone=a destination_zone=a": 1,
+        "- scope=zone_pair source_zone=a destination_zone=b": 0.5,
+        "- scope=zone_pair source_zone=a destination_zone=c": 1,
+    })]
+
+
+# In microseconds, to the nearest ten.
+P99 = 'round(podsonar:zone_pair_rtt_seconds:p99_5m{source_zone="a"} * 1e6, 10)'
+
+
+def round_trips(world, classic=None, native=None):
+    """Round trips of agents of a to b: all in the bucket below `classic` seconds, all in the native bucket `native`."""
+    labels = world.path("n1", "n2") | {"protocol": "icmp", "family": "4", "kind": "agent"}
+    for le in ("0.0001", "0.00025", "0.0005", "0.001", "+Inf") if classic else ():
+        world.says("n1", "podsonar_rtt_seconds_bucket", lambda s, le=le: s if float(le) >= classic else 0, 0, le=le, **labels)
+    if native is not None:
+        world.says("n1", "podsonar_rtt_seconds", lambda s: histogram(s, native), 0, **labels)
+
+
+def histogram(count, bucket):
+    """A native histogram of ratio 1.09 between bounds with all in one bucket."""
+    return f"{{{{schema:3 count:{count} sum:{count} offset:{bucket} buckets:[{count}]}}}}"
+
+
+@scenario
+def classic_histograms_give_quantiles(**more):
+    world = cluster_of(3, **more)
+    round_trips(world, classic=0.0005)
+    return world, {}, [(20, P99, {"- protocol=icmp source_zone=a destination_zone=b": 500})]
+
+
+@scenario
+def native_histograms_give_quantiles(**more):
+    # Bucket -88 of schema 3 ends at 2^-11 = 0.000488.
+    world = cluster_of(3, **more)
+    round_trips(world, native=-88)
+    return world, {}, [(20, P99, {"- protocol=icmp source_zone=a destination_zone=b": 490})]
+
+
+@scenario
+def native_histograms_go_before_classic_ones(**more):
+    world = cluster_of(3, **more)
+    round_trips(world, classic=0.0001, native=-88)
+    return world, {}, [(20, P99, {"- protocol=icmp source_zone=a destination_zone=b": 490})]
+
+
+@scenario
+def native_histograms_tell_a_slow_name_server(**more):
+    world = cluster_of(3, minutes=30, **more)
+    asked(world, "10.96.0.10", lambda m: 0)
+    for node, zone in world.nodes.items():
+        # Bucket -8 of schema 3 ends at half a second.
+        world.says(node, "podsonar_dns_duration_seconds", lambda s: histogram(s, -8), 0, server="10.96.0.10",
+                   source=node, source_zone=zone)
+    return world, {30: ["PodsonarDnsServerSlow server=10.96.0.10"]}

@@ -35,7 +35,7 @@ def update(scenarios, write, promtool):
         got = (said.stdout + said.stderr).split("got:[")[1]
         test["exp_alerts"] = [
             {"exp_labels": pairs(labels, "alertname"), "exp_annotations": pairs(annotations)}
-            for labels, annotations in re.findall(r"Labels:\{(.*)\}\n\s*Annotations:\{(.*)\}\n", got)
+            for labels, annotations in re.findall(r"Labels:\{(.*)\}\n\s*Annotations:\{(.*)\},?\n", got)
         ]
         checks.append({"scenario": name, "test": test})
     FILE.write_text(json.dumps(checks, indent=1) + "\n")

@@ -63,7 +63,7 @@ class World:
                     self.floors += [(a, b, seconds, start, end), (b, a, seconds, start, end)]
 
     def says(self, node, metric, value=1, start=5, end=1e9, **labels):
-        """A series of one agent: a number, or a function of seconds since the start."""
+        """A series of one agent: a number, or a function of the seconds since `start`, which counters need."""
         self.extra.append((node, metric, labels, value, start, end))
 
     # What follows.
@@ -77,12 +77,20 @@ class World:
         return any(n == node and how in hows and self.during(step, a, b) for n, a, b, how in self.away)
 
     def lost(self, source, destination, step):
-        """Share of what is sent that does not arrive."""
-        kept = 1.0
+        """Share of what `source` sends to `destination` that does not arrive."""
+        if self.is_away(source, step, "off") or self.is_away(destination, step, "off"):
+            return 1
+        kept = 1
         for a, b, share, start, end in self.ways:
             if (a, b) == (source, destination) and self.during(step, start, end):
                 kept *= 1 - share
-        return 0 if kept == 1.0 else 1 if self.is_away(destination, step, "off") else 1 - kept
+        return 1 - kept
+
+    def lost_both_ways(self, source, destination, step):
+        """Share of round trips that are lost."""
+        if step < 0:
+            return 0
+        return 1 - (1 - self.lost(source, destination, step)) * (1 - self.lost(destination, source, step))
 
     def labels(self, node, step):
         base = {"job": "podsonar", "namespace": "monitoring", "instance": node}
@@ -158,37 +166,27 @@ class World:
                         put(metric, labels, value)
             if there and not self.is_away(node, step, "unscraped"):
                 for key, value in samples.items():
-                    table.setdefault(key, ["stale"] * self.steps)[step] = f"{value:g}" if value < 1e6 else str(value)
+                    table.setdefault(key, ["stale"] * self.steps)[step] = str(value)
 
     def edge(self, node, peer, step, put, count):
-        path = self.path(node, peer)
-        icmp = {"protocol": "icmp", "family": self.family, "kind": "agent"} | path
-        probed = 0 if self.is_away(peer, step, "gone") else self.step
-        there = 1 if self.is_away(peer, step, "off") else self.lost(node, peer, step)
-        back = 1 if self.is_away(peer, step, "off") else self.lost(peer, node, step)
-        share = 1 - (1 - there) * (1 - back)
-        if self.is_away(node, step, "off", "gone"):
-            probed = 0
+        gone = self.is_away(peer, step, "gone") or self.is_away(node, step, "off", "gone")
+        probed = 0 if gone else self.step
+        share, before = self.lost_both_ways(node, peer, step), self.lost_both_ways(node, peer, step - 1)
+        icmp = {"protocol": "icmp", "family": self.family, "kind": "agent"} | self.path(node, peer)
         count("podsonar_probes_total", icmp | {"result": "reply"}, probed * (1 - share))
         count("podsonar_probes_total", icmp | {"result": "lost"}, probed * share)
         count("podsonar_probes_total", icmp | {"result": "unreachable"}, 0)
         # A total outage is one run of losses; single losses are a run each.
-        began = share >= 0.9 and self.lost_before(node, peer, step) < 0.9
-        count("podsonar_loss_episodes_total", icmp, int(began) if share >= 0.9 else probed * share)
+        count("podsonar_loss_episodes_total", icmp, int(before < 0.9) if share >= 0.9 else probed * share)
         if share < 0.9 and probed:
             more = sum(s for a, b, s, t, u in self.floors if (a, b) == (node, peer) and self.during(step, t, u))
-            put("podsonar_rtt_floor_seconds", icmp, 0.0002 + more)
+            put("podsonar_rtt_floor_seconds", icmp, round(0.0002 + more, 7))
         # What the peer sends, as this node receives it. A total outage makes no gap that could be counted.
         way = {"family": self.family} | self.path(peer, node)
-        silent = back >= 0.9 or self.is_away(peer, step, "off", "gone")
-        count("podsonar_inbound_probes_total", way, 0 if silent else self.step * (1 - back))
-        count("podsonar_inbound_lost_total", way, 0 if silent else self.step * back)
-
-    def lost_before(self, node, peer, step):
-        if step == 0:
-            return 0
-        off = self.is_away(peer, step - 1, "off")
-        return 1 if off else 1 - (1 - self.lost(node, peer, step - 1)) * (1 - self.lost(peer, node, step - 1))
+        lost = self.lost(peer, node, step)
+        sent = 0 if lost >= 0.9 or gone else self.step
+        count("podsonar_inbound_probes_total", way, sent * (1 - lost))
+        count("podsonar_inbound_lost_total", way, sent * lost)
 
 
 def name(metric, labels):
