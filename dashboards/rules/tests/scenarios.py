@@ -945,17 +945,17 @@ def a_zone_that_loses_packets_to_all_others_is_its_zone_pairs(**more):
 
 
 @scenario
-def loss_everywhere_in_one_zone_is_that_zone(**more):
+def loss_everywhere_in_one_zone_is_told_once(**more):
     world = cluster_of(12, zones=("a",), **more)
     world.lose(None, None, 0.03)
-    return world, {20: ["PodsonarZonePairLoss source_zone=a destination_zone=a"]}
+    return world, {20: ["PodsonarClusterLoss"]}
 
 
 @scenario
 def loss_everywhere_without_zones_is_told_once(**more):
     world = cluster_of(12, zones=("",), **more)
     world.lose(None, None, 0.03)
-    return world, {20: ["PodsonarZonePairLoss"]}
+    return world, {20: ["PodsonarClusterLoss"]}
 
 
 # ------------------------------------------------------------------------------------------------ recorded for people
@@ -1053,3 +1053,71 @@ def native_histograms_tell_a_slow_name_server(**more):
         world.says(node, "podsonar_dns_duration_seconds", lambda s: histogram(s, -8), 0, server="10.96.0.10",
                    source=node, source_zone=zone)
     return world, {30: ["PodsonarDnsServerSlow server=10.96.0.10"]}
+
+
+# ------------------------------------------------------------------------------------------------ the whole cluster
+@scenario
+def loss_everywhere_is_told_once(**more):
+    world = cluster_of(6, **more)
+    world.lose(None, None, 0.03)
+    return world, {20: ["PodsonarClusterLoss"]}
+
+
+@scenario
+def loss_everywhere_among_three_nodes_is_told_once(**more):
+    world = cluster_of(3, **more)
+    world.lose(None, None, 0.03)
+    return world, {20: ["PodsonarClusterLoss"]}
+
+
+@scenario
+def a_filter_between_all_agents_is_told_once(**more):
+    world = cluster_of(9, **more)
+    world.lose(None, None, 1, 0)
+    return world, {10: ["PodsonarClusterLoss"]}
+
+
+@scenario
+def loss_within_one_zone_is_that_zone(**more):
+    world = World({f"n{i}": "a" if i <= 4 else "b" if i <= 8 else "c" for i in range(1, 13)}, **more)
+    for i in (1, 2, 3, 4):
+        for j in (1, 2, 3, 4):
+            if i != j:
+                world.lose(f"n{i}", f"n{j}", 0.03)
+    return world, {20: ["PodsonarZonePairLoss source_zone=a destination_zone=a"]}
+
+
+@scenario
+def latency_that_rises_everywhere_is_told_once(**more):
+    world = cluster_of(6, minutes=165, step=60, **more)
+    world.slower(None, None, 0.0003, 130)
+    return world, {160: ["PodsonarClusterLatencyShift"]}
+
+
+@scenario
+def latency_that_rises_with_loss_everywhere_is_the_loss(**more):
+    world = cluster_of(6, minutes=165, step=60, **more)
+    world.slower(None, None, 0.0003, 130)
+    world.lose(None, None, 0.05, 130)
+    return world, {160: ["PodsonarClusterLoss"]}
+
+
+@scenario
+def a_black_hole_everywhere_is_told_once(**more):
+    world = cluster_of(6, **more)
+    fault(world, MTU, None, None)
+    return world, {20: ["PodsonarMtuBlackHole"]}
+
+
+@scenario
+def dead_flows_everywhere_are_told_once(**more):
+    world = cluster_of(3, **more)
+    fault(world, FLOW, None, None)
+    return world, {20: ["PodsonarBlackholedFlow"]}
+
+
+@scenario
+def two_nodes_of_two_that_are_cut_are_a_pair(**more):
+    world = cluster_of(2, **more)
+    world.lose(None, None, 1)
+    return world, {10: ["PodsonarPairLoss source=n1 source_zone=a destination=n2 destination_zone=b"]}
