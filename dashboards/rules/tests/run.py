@@ -51,7 +51,7 @@ def write(folder, name, cluster, said):
     path = folder / f"{name}{'.' + cluster if cluster else ''}.yaml"
     file = {
         "rule_files": [str(RULES)],
-        "evaluation_interval": "1m",
+        "evaluation_interval": f"{world.evaluated}s",
         "group_eval_order": ["podsonar", "podsonar-baseline", "podsonar-quantiles"],
         "tests": [test],
     }

@@ -755,16 +755,16 @@ def loss_where_flows_are_dead_is_the_flow(**more):
 # ------------------------------------------------------------------------------------------------ latency
 @scenario
 def latency_between_zones_that_rises_is_one_zone_pair(**more):
-    world = cluster_of(9, minutes=165, step=60, **more)
+    world = cluster_of(9, minutes=165, step=60, evaluated=180, **more)
     for a in ("n1", "n4", "n7"):
         for b in ("n2", "n5", "n8"):
             world.slower(a, b, 0.0006, 130)
-    return world, {128: [], 135: [], 160: ["PodsonarZonePairLatencyShift source_zone=a destination_zone=b"]}
+    return world, {128: [], 136: [], 160: ["PodsonarZonePairLatencyShift source_zone=a destination_zone=b"]}
 
 
 @scenario
 def latency_that_rises_with_its_zone_pairs_loss_is_the_loss(**more):
-    world = cluster_of(9, minutes=165, step=60, **more)
+    world = cluster_of(9, minutes=165, step=60, evaluated=180, **more)
     for a in ("n1", "n4", "n7"):
         for b in ("n2", "n5", "n8"):
             world.slower(a, b, 0.0006, 130)
@@ -774,42 +774,42 @@ def latency_that_rises_with_its_zone_pairs_loss_is_the_loss(**more):
 
 @scenario
 def latency_of_a_node_that_rises_is_that_node(**more):
-    world = cluster_of(6, minutes=165, step=60, **more)
+    world = cluster_of(6, minutes=165, step=60, evaluated=180, **more)
     world.slower("n2", None, 0.0006, 130)
     return world, {160: ["PodsonarNodeLatencyShift node=n2 zone=b"]}
 
 
 @scenario
 def latency_of_a_pair_that_rises_is_one_pair(**more):
-    world = cluster_of(6, minutes=165, step=60, **more)
+    world = cluster_of(6, minutes=165, step=60, evaluated=180, **more)
     world.slower("n1", "n2", 0.0006, 130)
     return world, {160: ["PodsonarPairLatencyShift source=n1 source_zone=a destination=n2 destination_zone=b"]}
 
 
 @scenario
 def latency_that_rises_a_little_is_silent(**more):
-    world = cluster_of(6, minutes=165, step=60, **more)
+    world = cluster_of(6, minutes=165, step=60, evaluated=180, **more)
     world.slower("n2", None, 0.0001, 130)
     return world, {160: []}
 
 
 @scenario
 def latency_of_a_new_cluster_is_not_judged(**more):
-    world = cluster_of(6, minutes=70, step=60, **more)
+    world = cluster_of(6, minutes=70, step=60, evaluated=180, **more)
     world.slower("n2", None, 0.0006, 40)
     return world, {70: []}
 
 
 @scenario
 def latency_between_two_of_three_nodes_is_a_pair(**more):
-    world = cluster_of(3, minutes=165, step=60, **more)
+    world = cluster_of(3, minutes=165, step=60, evaluated=180, **more)
     world.slower("n1", "n2", 0.0006, 130)
     return world, {160: ["PodsonarPairLatencyShift source=n1 source_zone=a destination=n2 destination_zone=b"]}
 
 
 @scenario
 def latency_of_one_of_three_nodes_that_rises_is_that_node(**more):
-    world = cluster_of(3, minutes=165, step=60, **more)
+    world = cluster_of(3, minutes=165, step=60, evaluated=180, **more)
     world.slower("n2", None, 0.0006, 130)
     return world, {160: ["PodsonarNodeLatencyShift node=n2 zone=b"]}
 
@@ -819,7 +819,7 @@ class Together:
     """Several worlds in one Prometheus."""
 
     def __init__(self, *worlds):
-        self.worlds, self.step = worlds, worlds[0].step
+        self.worlds, self.step, self.evaluated = worlds, worlds[0].step, worlds[0].evaluated
 
     def series(self):
         return [series for world in self.worlds for series in world.series()]
@@ -1089,14 +1089,14 @@ def loss_within_one_zone_is_that_zone(**more):
 
 @scenario
 def latency_that_rises_everywhere_is_told_once(**more):
-    world = cluster_of(6, minutes=165, step=60, **more)
+    world = cluster_of(6, minutes=165, step=60, evaluated=180, **more)
     world.slower(None, None, 0.0003, 130)
     return world, {160: ["PodsonarClusterLatencyShift"]}
 
 
 @scenario
 def latency_that_rises_with_loss_everywhere_is_the_loss(**more):
-    world = cluster_of(6, minutes=165, step=60, **more)
+    world = cluster_of(6, minutes=165, step=60, evaluated=180, **more)
     world.slower(None, None, 0.0003, 130)
     world.lose(None, None, 0.05, 130)
     return world, {160: ["PodsonarClusterLoss"]}

@@ -5,17 +5,18 @@ counters follow the agent's own rules: what is lost counts as lost, a total outa
 receiver can count, a node that is off is not scraped, a peer that left is no longer probed.
 """
 
-STEP = 30  # seconds between two scrapes, and evaluations
+STEP = 30  # seconds between two scrapes
 REASONS = ("control", "lag", "drops", "throttled", "stalled", "clock")
 VOID = ("not_sent", "skipped", "unknown", "discarded", "intercepted")
 
 
 class World:
-    """Nodes by name with their zones, and what happens to them. Times are in minutes."""
+    """Nodes by name with their zones, and what happens to them. Times are in minutes, but those between two scrapes (`step`)
+    and two evaluations of the rules (`evaluated`) in seconds."""
 
-    def __init__(self, nodes, minutes=20, cluster=None, family="4", peers=None, step=STEP):
+    def __init__(self, nodes, minutes=20, cluster=None, family="4", peers=None, step=STEP, evaluated=60):
         self.nodes = dict(nodes)
-        self.step = step
+        self.step, self.evaluated = step, evaluated
         self.steps = minutes * 60 // step + 1
         self.cluster, self.family = cluster, family
         self.peers = peers or {a: [b for b in self.nodes if b != a] for a in self.nodes}
