@@ -14,8 +14,12 @@ SCRAPED = {"cluster", "namespace", "pod", "job", "instance"}
 OWN = {"node", "zone", "workload", "was", "fault", "trouble", "direction", "scope", "server", "le"}
 
 
-def problems(fired):
-    """Everything that is wrong, in words. `fired` are the alerts that fire in some scenario."""
+# Nothing is wider.
+WIDEST = {"PodsonarAbsent"}
+
+
+def problems(fired, covered):
+    """Everything that is wrong, in words; `fired` are the alerts that fire in some scenario, `covered` those that are covered."""
     code = "\n".join(line for line in RULES.splitlines() if not line.lstrip().startswith("#"))
     exposed = set(re.findall(r"^(?:# TYPE )?([a-z][a-z0-9_]+)", GOLDEN, re.M))
     labels = set(re.findall(r'[{,]([a-z_]+)="', GOLDEN)) | SCRAPED | OWN
@@ -48,6 +52,8 @@ def problems(fired):
         alert = alert[1]
         if alert not in fired:
             yield f"{alert} fires in no scenario"
+        if alert not in covered | WIDEST:
+            yield f"{alert} is covered in no scenario"
         for part in ("summary: ", "description: ", f"runbook_url: {URL}{alert.lower()}\n", "for: "):
             if part not in block + "\n":
                 yield f"{alert} has no {part.strip()}"

@@ -1,18 +1,28 @@
 """What happens in clusters, and exactly which alerts then fire: all of them, with their places, and no other.
 
 Each scenario is a function that returns a `World` and what is expected: minute by minute the firing alerts as text,
-`Name label=value ...`. Every scenario is run without and with a label `cluster`.
+`Name label=value ...`. Every scenario is run without and with a label `cluster`. `@covered` names alerts that would be true,
+too, and are not told because something wider is.
 """
 
 from world import cluster_of, World
 
 SCENARIOS = {}
+COVERED = {}
 
 
 def scenario(function):
     """Registers a scenario; its name is a claim."""
     SCENARIOS[function.__name__] = function
     return function
+
+
+def covered(*alerts):
+    """Alerts that a wider one covers in this scenario."""
+    def register(function):
+        COVERED[function.__name__] = [f"Podsonar{alert}" for alert in alerts]
+        return function
+    return register
 
 
 # ------------------------------------------------------------------------------------------------ nothing is wrong
@@ -133,6 +143,7 @@ def a_node_that_reaches_nobody_accuses_nobody(**more):
     return world, {10: ["PodsonarNodeIsolated node=n1 zone=a"]}
 
 
+@covered("NodeIsolated", "PairLoss")
 @scenario
 def a_node_that_is_cut_off_and_still_scraped_is_unreachable(**more):
     world = cluster_of(6, **more)
@@ -216,6 +227,7 @@ def a_zone_pair_cut_in_two_is_one_zone_pair(**more):
     return world, {10: ["PodsonarZonePairLoss source_zone=a destination_zone=b"]}
 
 
+@covered("NodeUnreachable")
 @scenario
 def a_zone_that_is_off_is_told_by_each_other_zone(**more):
     world = cluster_of(9, **more)
@@ -296,6 +308,7 @@ def an_agent_that_is_not_scraped_is_missing(**more):
     return world, {10: [], 25: ["PodsonarAgentMissing node=n2 zone=b"]}
 
 
+@covered("AgentMissing")
 @scenario
 def a_zone_that_is_not_scraped_is_one_insufficiency(**more):
     world = cluster_of(9, minutes=25, **more)
@@ -304,6 +317,7 @@ def a_zone_that_is_not_scraped_is_one_insufficiency(**more):
     return world, {25: ["PodsonarDataInsufficient zone=b"]}
 
 
+@covered("DataInsufficient", "AgentMissing")
 @scenario
 def most_agents_missing_are_told_once(**more):
     world = cluster_of(6, minutes=25, **more)
@@ -336,6 +350,7 @@ def with_half_of_the_agents_unheard_no_node_is_accused(**more):
     return world, {25: ["PodsonarAgentMissing"]}
 
 
+@covered("MtuBlackHole")
 @scenario
 def a_sick_agent_is_told_and_accuses_nobody(**more):
     world = cluster_of(6, minutes=25, **more)
@@ -384,6 +399,7 @@ def full_buffers_are_told(**more):
     return world, {25: ["PodsonarLocalDrops node=n2 zone=b"]}
 
 
+@covered("LocalDrops")
 @scenario
 def drops_of_a_sick_agent_are_its_sickness(**more):
     world = cluster_of(6, minutes=25, **more)
@@ -407,6 +423,7 @@ def hosts_without_kernel_stamps_are_told_once(**more):
     return world, {30: ["PodsonarStampFallback"]}
 
 
+@covered("StampFallback")
 @scenario
 def stamps_of_a_sick_agent_are_its_sickness(**more):
     world = cluster_of(6, minutes=30, **more)
@@ -423,6 +440,7 @@ def a_clock_that_is_set_again_and_again_is_told(**more):
     return world, {30: ["PodsonarClockUnsteady node=n2 zone=b"]}
 
 
+@covered("ClockUnsteady")
 @scenario
 def clock_steps_of_a_sick_agent_are_its_sickness(**more):
     world = cluster_of(6, minutes=30, **more)
@@ -447,6 +465,7 @@ def an_api_server_that_is_down_is_told_once(**more):
     return world, {25: ["PodsonarWatchStale"]}
 
 
+@covered("WatchStale")
 @scenario
 def the_watch_of_a_node_that_is_cut_off_is_the_nodes_fault(**more):
     world = cluster_of(6, minutes=25, **more)
@@ -466,6 +485,7 @@ def lists_that_are_refused_are_told(**more):
     return world, {25: ["PodsonarExchangeRefused node=n2 zone=b"]}
 
 
+@covered("ExchangeRefused")
 @scenario
 def lists_refused_everywhere_are_told_once(**more):
     world = cluster_of(6, minutes=25, **more)
@@ -519,6 +539,7 @@ def name_servers_that_fail_one_node_are_that_nodes(**more):
     return world, {20: ["PodsonarDnsNodeFailing node=n2 zone=b"]}
 
 
+@covered("DnsNodeFailing")
 @scenario
 def names_that_fail_a_node_which_loses_packets_are_its_loss(**more):
     world = cluster_of(6, **more)
@@ -546,6 +567,7 @@ def a_slow_name_server_is_told(**more):
     return world, {30: ["PodsonarDnsServerSlow server=10.96.0.10"]}
 
 
+@covered("DnsServerSlow")
 @scenario
 def a_slow_name_server_that_fails_is_failing(**more):
     world = cluster_of(3, minutes=30, **more)
@@ -569,6 +591,7 @@ def wrong_answers_are_told(**more):
     return world, {30: [f"PodsonarDnsWrongAnswer server=10.96.0.1{i}" for i in (0, 1)]}
 
 
+@covered("DnsWrongAnswer")
 @scenario
 def wrong_answers_of_a_server_that_fails_are_its_failing(**more):
     world = cluster_of(3, minutes=30, **more)
@@ -612,6 +635,7 @@ def a_pod_of_a_lone_node_is_told(**more):
     return world, {20: [f"PodsonarPodUnreachable {POD}"]}
 
 
+@covered("NodePodsUnreachable", "PodUnreachable")
 @scenario
 def pods_of_a_node_that_is_off_are_the_nodes(**more):
     world = cluster_of(6, **more)
@@ -646,6 +670,7 @@ def a_pod_that_one_other_never_reached_is_not_told(**more):
     return world, {20: []}
 
 
+@covered("PodNeverReachable")
 @scenario
 def a_pod_that_some_reached_once_and_some_never_is_told_once(**more):
     world = cluster_of(6, **more)
@@ -654,6 +679,7 @@ def a_pod_that_some_reached_once_and_some_never_is_told_once(**more):
     return world, {20: [f"PodsonarPodUnreachable {POD}"]}
 
 
+@covered("PodUnreachable", "PodNeverReachable")
 @scenario
 def many_pods_of_a_node_are_told_once(**more):
     world = cluster_of(6, **more)
@@ -735,6 +761,7 @@ def dead_flows_from_a_node_are_that_node(**more):
     return world, {20: ["PodsonarBlackholedFlow source=n1 source_zone=a"]}
 
 
+@covered("BlackholedFlow")
 @scenario
 def dead_flows_where_large_packets_vanish_are_the_black_hole(**more):
     world = cluster_of(6, **more)
@@ -743,6 +770,7 @@ def dead_flows_where_large_packets_vanish_are_the_black_hole(**more):
     return world, {20: ["PodsonarMtuBlackHole source=n1 source_zone=a destination=n2 destination_zone=b"]}
 
 
+@covered("PairLoss")
 @scenario
 def loss_where_flows_are_dead_is_the_flow(**more):
     world = cluster_of(6, **more)
@@ -762,6 +790,7 @@ def latency_between_zones_that_rises_is_one_zone_pair(**more):
     return world, {128: [], 136: [], 160: ["PodsonarZonePairLatencyShift source_zone=a destination_zone=b"]}
 
 
+@covered("ZonePairLatencyShift")
 @scenario
 def latency_that_rises_with_its_zone_pairs_loss_is_the_loss(**more):
     world = cluster_of(9, minutes=165, step=60, evaluated=180, **more)
@@ -930,6 +959,7 @@ def flapping_nodes_are_told(**more):
     return world, {20: [], 12: ["PodsonarNodeLoss node=n2 zone=b direction=both_or_unknown"]}
 
 
+@covered("NodeLossOut")
 @scenario
 def a_zone_that_loses_packets_to_all_others_is_its_zone_pairs(**more):
     world = cluster_of(9, **more)
@@ -1056,6 +1086,7 @@ def native_histograms_tell_a_slow_name_server(**more):
 
 
 # ------------------------------------------------------------------------------------------------ the whole cluster
+@covered("ZonePairLoss", "NodeLoss", "PairLoss")
 @scenario
 def loss_everywhere_is_told_once(**more):
     world = cluster_of(6, **more)
@@ -1094,6 +1125,7 @@ def latency_that_rises_everywhere_is_told_once(**more):
     return world, {160: ["PodsonarClusterLatencyShift"]}
 
 
+@covered("ClusterLatencyShift", "ZonePairLatencyShift")
 @scenario
 def latency_that_rises_with_loss_everywhere_is_the_loss(**more):
     world = cluster_of(6, minutes=165, step=60, evaluated=180, **more)
@@ -1121,3 +1153,91 @@ def two_nodes_of_two_that_are_cut_are_a_pair(**more):
     world = cluster_of(2, **more)
     world.lose(None, None, 1)
     return world, {10: ["PodsonarPairLoss source=n1 source_zone=a destination=n2 destination_zone=b"]}
+
+
+# ------------------------------------------------------------------------------------------------ covered by something wider
+@covered("AgentSick")
+@scenario
+def the_agents_of_a_zone_that_are_sick_are_one_insufficiency(**more):
+    world = cluster_of(6, minutes=25, **more)
+    for node in ("n2", "n5"):
+        world.sick(node)
+    return world, {25: ["PodsonarDataInsufficient zone=b"]}
+
+
+@covered("AgentNotProbing")
+@scenario
+def a_sick_agent_that_does_not_send_is_sick(**more):
+    world = cluster_of(6, minutes=25, **more)
+    world.says("n2", "podsonar_probes_void_total", lambda s: 5 * s, protocol="icmp", family="4", kind="node",
+               source="n2", reason="skipped")
+    world.sick("n2", "lag")
+    return world, {25: ["PodsonarAgentSick node=n2 zone=b"]}
+
+
+@covered("ConfigRejected")
+@scenario
+def a_configuration_that_is_wrong_everywhere_is_told_once(**more):
+    world = cluster_of(6, **more)
+    for node in world.nodes:
+        world.says(node, "podsonar_config_last_reload_successful", 0)
+    return world, {20: ["PodsonarConfigRejected"]}
+
+
+@covered("DnsServerFailing", "DnsNodeFailing")
+@scenario
+def name_servers_that_fail_sick_agents_are_not_accused(**more):
+    world = cluster_of(6, minutes=25, **more)
+    asked(world, "10.96.0.10", lambda m: 0.5)
+    for node in world.nodes:
+        world.sick(node, "stalled", 0)
+    return world, {25: ["PodsonarAgentSick"]}
+
+
+@covered("ClusterLoss")
+@scenario
+def loss_everywhere_as_told_by_half_of_the_agents_is_not_judged(**more):
+    world = cluster_of(6, minutes=25, **more)
+    world.lose(None, None, 0.05)
+    for i in (1, 2, 3):
+        world.unscraped(f"n{i}")
+    return world, {25: ["PodsonarAgentMissing"]}
+
+
+@covered("NodeLossIn")
+@scenario
+def a_zone_that_loses_what_all_others_send_is_its_zone_pairs(**more):
+    world = cluster_of(9, **more)
+    for b in ("n2", "n5", "n8"):
+        for other in ("n1", "n3", "n4", "n6", "n7", "n9"):
+            world.lose(other, b, 0.05)
+    return world, {
+        20: [
+            "PodsonarZonePairLoss source_zone=a destination_zone=b",
+            "PodsonarZonePairLoss source_zone=b destination_zone=c",
+        ]
+    }
+
+
+@covered("NodeLatencyShift", "PairLatencyShift")
+@scenario
+def latency_of_a_zone_that_rises_is_its_zone_pairs(**more):
+    world = cluster_of(9, minutes=165, step=60, evaluated=180, **more)
+    for b in ("n2", "n5", "n8"):
+        for other in ("n1", "n3", "n4", "n6", "n7", "n9"):
+            world.slower(b, other, 0.0003, 130)
+    return world, {
+        160: [
+            "PodsonarZonePairLatencyShift source_zone=a destination_zone=b",
+            "PodsonarZonePairLatencyShift source_zone=b destination_zone=c",
+        ]
+    }
+
+
+@covered("NodeLatencyShift")
+@scenario
+def latency_of_a_node_that_loses_packets_is_its_loss(**more):
+    world = cluster_of(6, minutes=165, step=60, evaluated=180, **more)
+    world.slower("n2", None, 0.0006, 130)
+    world.lose("n2", None, 0.05, 130)
+    return world, {160: ["PodsonarNodeLossOut node=n2 zone=b direction=out"]}
