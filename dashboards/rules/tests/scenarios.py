@@ -1241,3 +1241,14 @@ def latency_of_a_node_that_loses_packets_is_its_loss(**more):
     world.slower("n2", None, 0.0006, 130)
     world.lose("n2", None, 0.05, 130)
     return world, {160: ["PodsonarNodeLossOut node=n2 zone=b direction=out"]}
+
+
+@scenario
+def nodes_without_room_for_series_are_no_node(**more):
+    world = cluster_of(4, minutes=25, **more)
+    for node, zone in world.nodes.items():
+        path = {"protocol": "icmp", "family": "4", "kind": "agent", "source": node, "source_zone": zone, "destination": "other"}
+        world.says(node, "podsonar_probes_total", lambda s: 9 * s, 0, result="reply", **path)
+        world.says(node, "podsonar_probes_total", lambda s: s, 0, result="lost", **path)
+        world.says(node, "podsonar_rtt_floor_seconds", 0.001, 0, **path)
+    return world, {25: []}
