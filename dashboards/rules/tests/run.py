@@ -16,7 +16,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from names import problems  # noqa: E402
 import texts  # noqa: E402
-from scenarios import COVERED, SCENARIOS  # noqa: E402
+import scenarios  # noqa: E402, F401
+from registry import COVERED, SCENARIOS  # noqa: E402
 
 RULES = pathlib.Path(__file__).resolve().parent.parent / "podsonar.yaml"
 PLACES = "cluster, node, zone, direction, source, source_zone, destination, destination_zone, server, namespace, workload, pod"
