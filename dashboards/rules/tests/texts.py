@@ -16,7 +16,7 @@ def wanted(scenarios):
         for minute, alerts in make()[1].items():
             for text in alerts:
                 alert, *labels = text.split()
-                shape = " ".join([alert, *(label.split("=")[0] for label in labels if not label.endswith("="))])
+                shape = " ".join([name if name.endswith("says_so") else "", alert, *(label.split("=")[0] for label in labels if not label.endswith("="))])
                 first.setdefault(shape, (name, minute, alert))
     return first
 

@@ -65,3 +65,28 @@ def a_little_loss_everywhere_is_silent(**more):
     world = cluster_of(6, **more)
     world.lose(None, None, 0.0005)
     return world, {20: []}
+
+
+@scenario
+def a_missed_scrape_now_and_then_is_silent(**more):
+    world = cluster_of(6, **more)
+    for minute, node in ((5, "n1"), (6, "n2"), (7, "n3"), (9, "n1"), (12, "n4")):
+        world.unscraped(node, minute, minute + 0.5)
+    return world, {m: [] for m in range(4, 21)}
+
+
+@scenario
+def a_gap_of_prometheus_itself_is_silent(**more):
+    world = cluster_of(6, **more)
+    for node in world.nodes:
+        world.unscraped(node, 5, 9)
+    return world, {m: [] for m in range(4, 21)}
+
+
+@scenario
+def two_short_outages_of_a_zone_are_silent(**more):
+    world = cluster_of(9, **more)
+    for b in ("n2", "n5", "n8"):
+        for minute in (5, 9):
+            world.lose(b, None, 0.95, minute, minute + 0.5)
+    return world, {m: [] for m in range(4, 21)}

@@ -119,3 +119,25 @@ def a_rack_of_one_zone_that_is_off_is_its_nodes(**more):
     for i in (1, 2, 3):
         world.off(f"n{i}")
     return world, {10: [f"PodsonarNodeUnreachable node=n{i} zone=a" for i in (1, 2, 3)]}
+
+
+@scenario
+def a_node_all_of_whose_sending_is_lost_is_unreachable_and_says_so(**more):
+    world = cluster_of(6, **more)
+    world.lose("n2", None, 1)
+    return world, {10: ["PodsonarNodeUnreachable node=n2 zone=b"]}
+
+
+@scenario
+def a_node_that_receives_nothing_is_unreachable_and_says_so(**more):
+    world = cluster_of(6, **more)
+    world.lose(None, "n2", 1)
+    return world, {10: ["PodsonarNodeUnreachable node=n2 zone=b"]}
+
+
+@scenario
+def a_node_that_is_off_and_then_removed_is_silent_again(**more):
+    world = cluster_of(6, **more)
+    world.off("n2", 5, 12)
+    world.gone("n2", 12)
+    return world, {10: ["PodsonarNodeUnreachable node=n2 zone=b"]} | {m: [] for m in range(15, 21)}

@@ -16,7 +16,7 @@ def two_nodes_cut_from_one_another_are_one_pair(**more):
     world = cluster_of(6, **more)
     world.lose("n3", "n2", 1)
     world.lose("n2", "n3", 1)
-    return world, {10: ["PodsonarPairLoss source=n2 source_zone=b destination=n3 destination_zone=c"]}
+    return world, {15: ["PodsonarPairLoss source=n2 source_zone=b destination=n3 destination_zone=c"]}
 
 
 @scenario
@@ -44,4 +44,4 @@ def of_two_nodes_a_lossy_pair_is_a_pair(**more):
 def two_nodes_of_two_that_are_cut_are_a_pair(**more):
     world = cluster_of(2, **more)
     world.lose(None, None, 1)
-    return world, {10: ["PodsonarPairLoss source=n1 source_zone=a destination=n2 destination_zone=b"]}
+    return world, {15: ["PodsonarPairLoss source=n1 source_zone=a destination=n2 destination_zone=b"]}

@@ -116,7 +116,7 @@ def flapping_nodes_are_told(**more):
     world = cluster_of(6, **more)
     for minute in (5, 7, 9):
         world.off("n2", minute, minute + 1)
-    return world, {20: [], 12: ["PodsonarNodeLoss node=n2 zone=b direction=both_or_unknown"]}
+    return world, {20: [], 14: ["PodsonarNodeLoss node=n2 zone=b direction=both_or_unknown"]}
 
 
 @scenario

@@ -143,3 +143,16 @@ def loss_everywhere_without_zones_is_told_once(**more):
     world = cluster_of(12, zones=("",), **more)
     world.lose(None, None, 0.03)
     return world, {20: ["PodsonarClusterLoss"]}
+
+
+@covered("NodeLossOut", "PairLoss")
+@scenario
+def loss_between_zones_that_ends_leaves_no_smaller_place_behind(**more):
+    world = cluster_of(9, minutes=40, **more)
+    for i, a in enumerate(("n1", "n4", "n7")):
+        for j, b in enumerate(("n2", "n5", "n8")):
+            world.lose(a, b, 0.012 + 0.004 * ((i + 2 * j) % 5), 5, 20)
+    alert = ["PodsonarZonePairLoss source_zone=a destination_zone=b"]
+    return world, {m: alert for m in range(15, 21)} | {m: [] for m in range(31, 41)}, [
+        (minute, 'count(ALERTS{alertname!="PodsonarZonePairLoss", alertstate="firing"})', {}) for minute in range(5, 41)
+    ]
