@@ -1,0 +1,36 @@
+# What a release is made of and checked by; the Makefile includes it.
+VERSION := $(shell .ci/version crate)
+IMAGE := localhost/podsonar:$(VERSION)
+# The base of the Dockerfile's first stage, from a registry. Without one this machine's own compiler builds.
+BUILDER ?=
+ACTIONLINT_VERSION := 1.7.12
+ACTIONLINT := $(CACHE)/actionlint-$(ACTIONLINT_VERSION)/actionlint
+CYCLONEDX_VERSION := 0.5.9
+CYCLONEDX := $(CACHE)/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
+DIST := dist
+
+.PHONY: image image-test versions workflows sbom release-check
+
+image: packages ## Build the Dockerfile as localhost/podsonar:VERSION, without a registry (BUILDER=rust:1.95.0-bookworm: from one)
+	tests/tools/build.sh $(VERSION) $(BUILDER)
+
+image-test: image ## The image under exactly what the chart lets it do, probing over a real link (needs root)
+	tests/suite/image.sh $(IMAGE)
+
+versions: ## Crate, image and chart are of one version
+	.ci/version agree
+
+workflows: $(ACTIONLINT) ## The workflows of .github, by actionlint
+	$(ACTIONLINT) -shellcheck= -pyflakes=
+
+$(ACTIONLINT):
+	GOBIN=$(dir $@) go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
+
+sbom: $(CYCLONEDX) ## What is linked into the agent, as CycloneDX: dist/podsonar.cdx.json
+	.ci/sbom $(CYCLONEDX) $(DIST)/podsonar.cdx.json
+
+$(CYCLONEDX):
+	cargo install --quiet --locked --debug cargo-cyclonedx --version $(CYCLONEDX_VERSION) --root $(CACHE)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
+
+release-check: versions workflows deny sbom image-test ## Whether this commit may be released as VERSION: one version, told of in the changelog, licences, SBOM, image
+	.ci/version released
