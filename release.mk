@@ -9,7 +9,7 @@ CYCLONEDX_VERSION := 0.5.9
 CYCLONEDX := $(CACHE)/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
 DIST := dist
 
-.PHONY: image image-test versions workflows sbom release-check
+.PHONY: image image-test versions workflows sbom release-check sizing
 
 image: packages ## Build the Dockerfile as localhost/podsonar:VERSION, without a registry (BUILDER=rust:1.95.0-bookworm: from one)
 	tests/tools/build.sh $(VERSION) $(BUILDER)
@@ -34,3 +34,6 @@ $(CYCLONEDX):
 
 release-check: versions workflows deny sbom image-test ## Whether this commit may be released as VERSION: one version, told of in the changelog, licences, SBOM, image
 	.ci/version released
+
+sizing: ## What a cluster of 10 to 5,000 nodes costs, by the settings: series, samples, probes, DNS, exchange, API server (CONFIG=FILE for yours)
+	@$(if $(CONFIG),SIZING_CONFIG=$(abspath $(CONFIG))) $(CARGO) test --quiet --release --package podsonar --test agent sizing::the_table -- --nocapture | grep '|'

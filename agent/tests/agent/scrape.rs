@@ -273,12 +273,12 @@ fn series(name: &str, sample: &model::Metric, le: Option<&str>) -> String {
     if labels.is_empty() { name.into() } else { format!("{name}{{{}}}", labels.join(",")) }
 }
 
-fn in_repository(path: &str) -> std::path::PathBuf {
+pub(crate) fn in_repository(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// An agent of two peers whose watch of pods had to be begun anew.
-fn feed_mesh(book: &Book) {
+pub(crate) fn feed_mesh(book: &Book) {
     let mesh = book.metrics.mesh();
     mesh.enable();
     mesh.set_peers(PeerState::Told, 2);
@@ -287,7 +287,7 @@ fn feed_mesh(book: &Book) {
 }
 
 /// Compares with a file of the repository; with `UPDATE_GOLDEN=1` in the environment, writes it.
-fn compare(path: &str, actual: &str) {
+pub(crate) fn compare(path: &str, actual: &str) {
     let file = in_repository(path);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&file, actual).unwrap();
