@@ -40,8 +40,9 @@ LABEL org.opencontainers.image.title="podsonar" \
       org.opencontainers.image.description="Pod-network prober for Kubernetes: truthful latency and loss, on /metrics." \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# In the default PATH, so that `kubectl exec … -- podsonar status` finds it.
-COPY --from=build /podsonar /usr/bin/podsonar
+COPY --from=build /podsonar /podsonar
+# So that `kubectl exec … -- podsonar status` finds it.
+ENV PATH=/
 # Uid 0, as a number so that a kubelet can tell, and on purpose. Raw sockets need the capability NET_RAW. Another uid would not
 # get it: Kubernetes has no ambient capabilities, and a file capability (setcap) is void under no_new_privs, which the chart sets.
 # What uid 0 may otherwise do comes from its other capabilities, and those are all dropped: what is left is NET_RAW, in
@@ -49,5 +50,5 @@ COPY --from=build /podsonar /usr/bin/podsonar
 USER 0:0
 # Metrics, and what agents tell each other.
 EXPOSE 19988/tcp 19989/tcp
-ENTRYPOINT ["/usr/bin/podsonar"]
+ENTRYPOINT ["/podsonar"]
 CMD ["run"]

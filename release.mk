@@ -9,7 +9,7 @@ CYCLONEDX_VERSION := 0.5.9
 CYCLONEDX := $(CACHE)/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
 DIST := dist
 
-.PHONY: image image-test versions workflows sbom release-check sizing
+.PHONY: image image-test versions manifest workflows sbom release-check sizing
 
 image: packages ## Build the Dockerfile as localhost/podsonar:VERSION, without a registry (BUILDER=rust:1.95.0-bookworm: from one)
 	tests/tools/build.sh $(VERSION) $(BUILDER)
@@ -19,6 +19,9 @@ image-test: image ## The image under exactly what the chart lets it do, probing 
 
 versions: ## Crate, image and chart are of one version
 	.ci/version agree
+
+manifest: ## deploy/podsonar.yaml, for kubectl, is what the chart renders by default
+	.ci/manifest
 
 workflows: $(ACTIONLINT) ## The workflows of .github, by actionlint
 	$(ACTIONLINT) -shellcheck= -pyflakes=
@@ -32,7 +35,7 @@ sbom: $(CYCLONEDX) ## What is linked into the agent, as CycloneDX: dist/podsonar
 $(CYCLONEDX):
 	cargo install --quiet --locked --debug cargo-cyclonedx --version $(CYCLONEDX_VERSION) --root $(CACHE)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 
-release-check: versions workflows deny sbom image-test ## Whether this commit may be released as VERSION: one version, told of in the changelog, licences, SBOM, image
+release-check: versions manifest workflows deny sbom image-test ## Whether this commit may be released as VERSION: one version, told of in the changelog, licences, SBOM, image
 	.ci/version released
 
 sizing: ## What a cluster of 10 to 5,000 nodes costs, by the settings: series, samples, probes, DNS, exchange, API server (CONFIG=FILE for yours)

@@ -1,4 +1,4 @@
-//! The scrape is a contract: golden files hold all of it, and the README's table comes from the declarations.
+//! The scrape is a contract: golden files hold all of it, and the table of metrics comes from the declarations.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use podsonar::ledger::TickReport;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::mesh::{PeerState, Watched};
 use podsonar::metrics::scrape::Scrape;
-use podsonar::metrics::{ALL, MetricType, readme_table};
+use podsonar::metrics::{ALL, MetricType, markdown_table};
 use podsonar_core::config::Buckets;
 use podsonar_core::engine::{Baseline, Boost, PathMtuFinding};
 use podsonar_core::health::Throttling;
@@ -35,12 +35,12 @@ fn the_open_metrics_scrape_is_the_golden_file() {
 }
 
 #[test]
-fn the_readme_has_the_table_of_the_declarations() {
-    let readme = fs::read_to_string(in_repository("README.md")).unwrap();
+fn the_page_of_metrics_has_the_table_of_the_declarations() {
+    let page = fs::read_to_string(in_repository("docs/metrics.md")).unwrap();
     let (begin, end) = ("<!-- metrics:begin -->\n", "<!-- metrics:end -->");
-    let (before, rest) = readme.split_once(begin).expect("README.md has the mark of the table's begin");
-    let (_, after) = rest.split_once(end).expect("README.md has the mark of the table's end");
-    compare("README.md", &format!("{before}{begin}{}{end}{after}", readme_table()));
+    let (before, rest) = page.split_once(begin).expect("docs/metrics.md has the mark of the table's begin");
+    let (_, after) = rest.split_once(end).expect("docs/metrics.md has the mark of the table's end");
+    compare("docs/metrics.md", &format!("{before}{begin}{}{end}{after}", markdown_table()));
 }
 
 #[test]
