@@ -15,30 +15,33 @@ mkdir -p "$TMPDIR"
 
 # own: makes the base image of this machine's names, and sets the build's arguments for it.
 own() {
-    builder=localhost/podsonar-builder:1
+    builder=localhost/podsonar-builder:3
     rust=$(rustc --print sysroot)
     registry=${CARGO_HOME:-$HOME/.cargo}/registry
     (cd "$tools/../.." && cargo fetch --locked --quiet)
     if ! buildah inspect --type image $builder >/dev/null 2>&1; then
         work=$(mktemp -d)
         trap 'rm -rf "$work"' EXIT INT TERM
-        mkdir -p "$work/usr" "$work/etc/alternatives" "$work/rust" "$work/cargo/registry"
-        for name in bin sbin lib lib64; do ln -s usr/$name "$work/$name"; done
+        mkdir -p "$work/usr" "$work/etc/alternatives" "$work/rust" "$work/cargo/registry" "$work/tmp"
+        chmod 1777 "$work/tmp"
+        for name in bin lib lib64; do ln -s usr/$name "$work/$name"; done
         container=$(buildah from scratch)
         buildah add --quiet "$container" "$work" / >/dev/null
         buildah config --env PATH=/rust/bin:/usr/bin:/bin --env CARGO_HOME=/cargo "$container"
         buildah commit --quiet --rm --signature-policy "$policy" "$container" $builder >/dev/null
     fi
-    set -- --build-arg CARGO_NET_OFFLINE=true --pull-never
-    for volume in /usr:/usr /etc/alternatives:/etc/alternatives "$rust:/rust" "$registry:/cargo/registry"; do
-        set -- "$@" --volume "$volume:ro"
+    set -- --build-arg CARGO_NET_OFFLINE=true --pull-never --network none
+    # Not all of /usr: the Dockerfile's cache for crates has its place there, and cannot be made in a read-only folder.
+    for folder in /usr/bin /usr/include /usr/lib /usr/lib64 /usr/libexec /etc/alternatives; do
+        [ ! -d $folder ] || set -- "$@" --volume "$folder:$folder:ro"
     done
+    set -- "$@" --volume "$rust:/rust:ro" --volume "$registry:/cargo/registry:ro"
     arguments=$*
 }
 
-arguments=
+arguments="--network host"
 [ -n "$builder" ] || own
 # Without times of its own an image of the same sources is the same image.
 # shellcheck disable=SC2086 # the arguments are several words, on purpose
-buildah build --isolation chroot --layers --timestamp 0 --signature-policy "$policy" --build-arg BUILDER="$builder" \
+buildah build --isolation oci --layers --timestamp 0 --signature-policy "$policy" --build-arg BUILDER="$builder" \
     $arguments --tag "localhost/podsonar:$tag" "$tools/../.."

@@ -158,7 +158,8 @@ fn number(value: f64) -> String {
     let decimals = match value {
         value if value >= 100.0 || value.fract() == 0.0 => 0,
         value if value >= 10.0 => 1,
-        _ => 2,
+        value if value >= 0.1 => 2,
+        _ => 3,
     };
     let text = format!("{value:.decimals$}");
     let (whole, rest) =
