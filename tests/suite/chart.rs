@@ -9,10 +9,10 @@ mod admission;
 mod life;
 #[path = "e2e/losses.rs"]
 mod losses;
-#[path = "chart/reload.rs"]
-mod reload;
 #[path = "chart/release.rs"]
 mod release;
+#[path = "chart/reload.rs"]
+mod reload;
 
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::{Image, Settings};
@@ -38,7 +38,9 @@ fn cluster() -> Shared {
         let crds = tool::chart("crds").expect("definitions");
         let folder = format!("--filename={}", crds.display());
         cluster.kubectl(&["apply", "--server-side", &folder]).expect("definitions that the server takes");
-        cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &folder]).expect("definitions");
+        cluster
+            .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &folder])
+            .expect("definitions");
         Mutex::new(cluster)
     });
     let mut shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));

@@ -65,7 +65,9 @@ impl Cluster {
             .map_err(|_| LabError::Malformed { what: "a list of objects", text: text.clone() })?;
         let mut items = list.get("items").and_then(Value::as_array).into_iter().flatten();
         let found = items.find(|object| object.get("kind").and_then(Value::as_str) == Some(kind));
-        found.cloned().ok_or_else(|| LabError::Missing { what: "an object", hint: format!("no {kind} in {text}") })
+        found
+            .cloned()
+            .ok_or_else(|| LabError::Missing { what: "an object", hint: format!("no {kind} in {text}") })
     }
 
     /// Removes the objects of a manifest, and waits until they are gone.

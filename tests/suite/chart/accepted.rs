@@ -12,9 +12,8 @@ fn every_way_is_what_the_api_server_takes() {
         let release = Release { helm: "helm", way: way.leak() };
         let objects = release.render(&cluster);
         // Strict: a field that the server does not know is an error too.
-        let said = cluster
-            .dry_run(&objects)
-            .unwrap_or_else(|error| panic!("the way {}: {error}", release.way));
+        let said =
+            cluster.dry_run(&objects).unwrap_or_else(|error| panic!("the way {}: {error}", release.way));
         assert!(said.contains("daemonset.apps/podsonar"), "{}: {said}", release.way);
     }
 }

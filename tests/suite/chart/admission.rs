@@ -17,17 +17,26 @@ fn each_way_is_admitted_by_its_level_and_wider_ones_alone() {
     for level in LEVELS {
         let namespace = format!("admits-{level}");
         let labels = format!("{{pod-security.kubernetes.io/enforce: {level}}}");
-        let object = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {labels}}}\n");
+        let object =
+            format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {labels}}}\n");
         cluster.apply(&object).unwrap();
     }
-    for (way, narrowest) in
-        [("default", "privileged"), ("host-network", "privileged"), ("baseline", "baseline"), ("restricted", "restricted")]
-    {
+    for (way, narrowest) in [
+        ("default", "privileged"),
+        ("host-network", "privileged"),
+        ("baseline", "baseline"),
+        ("restricted", "restricted"),
+    ] {
         let pod = pod(&cluster, way);
-        let admitted: Vec<_> = LEVELS.into_iter().map(|level| (level, admits(&cluster, level, &pod))).collect();
+        let admitted: Vec<_> =
+            LEVELS.into_iter().map(|level| (level, admits(&cluster, level, &pod))).collect();
         let narrowest = LEVELS.iter().position(|level| *level == narrowest).unwrap();
         for (number, (level, answer)) in admitted.into_iter().enumerate() {
-            assert_eq!(answer.is_ok(), number <= narrowest, "{way} in a namespace that is {level}: {answer:?}");
+            assert_eq!(
+                answer.is_ok(),
+                number <= narrowest,
+                "{way} in a namespace that is {level}: {answer:?}"
+            );
         }
     }
 }
@@ -78,7 +87,11 @@ fn run(cluster: &Shared, wanted: &Abilities) {
         };
         let capabilities = u64::from_str_radix(&field("CapEff"), 16).expect("capabilities");
         assert_eq!(capabilities, wanted.capabilities, "{name}");
-        assert_eq!(u64::from_str_radix(&field("CapBnd"), 16).expect("capabilities"), wanted.capabilities, "{name}");
+        assert_eq!(
+            u64::from_str_radix(&field("CapBnd"), 16).expect("capabilities"),
+            wanted.capabilities,
+            "{name}"
+        );
         assert_eq!(field("Uid").split('\t').next(), Some(wanted.user), "{name}");
         assert_eq!((&*field("NoNewPrivs"), &*field("Seccomp")), ("1", "2"), "{name}");
         let is_as_wanted = |page: &Scrape| {
@@ -86,7 +99,9 @@ fn run(cluster: &Shared, wanted: &Abilities) {
                 let labels = [("protocol", protocol), ("family", family), ("mode", mode)];
                 page.select("podsonar_probe_mode", &labels).next().is_some()
             };
-            ["4", "6"].into_iter().all(|family| is("icmp", family, wanted.icmp) && is("tcp", family, wanted.tcp))
+            ["4", "6"]
+                .into_iter()
+                .all(|family| is("icmp", family, wanted.icmp) && is("tcp", family, wanted.tcp))
         };
         cluster
             .wait_for_metrics(name, minute(), "the right way to probe, and answers", |page| {

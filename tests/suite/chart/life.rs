@@ -3,9 +3,9 @@
 use crate::losses::Losses;
 use crate::release::Release;
 use crate::{Shared, cluster, minute};
-use podsonar_lab::{Cluster, LabError};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
+use podsonar_lab::{Cluster, LabError};
 use std::time::Duration;
 
 /// How long agents are watched after each step: longer than a loss takes to be confirmed.
@@ -92,8 +92,12 @@ fn answers(cluster: &Cluster) {
         cluster
             .wait_for_metrics(&node.identity.name, minute(), "answers", |page| {
                 let has = |destination, kind, family| {
-                    let labels =
-                        [("destination", destination), ("kind", kind), ("family", family), ("result", "reply")];
+                    let labels = [
+                        ("destination", destination),
+                        ("kind", kind),
+                        ("family", family),
+                        ("result", "reply"),
+                    ];
                     page.sum("podsonar_probes_total", &labels).is_some_and(|count| count > 0.0)
                 };
                 let mut others = others.iter().filter(|other| **other != &node.identity.name);

@@ -40,7 +40,8 @@ impl Release {
 
     /// The objects that it would have.
     pub(crate) fn render(self, cluster: &Cluster) -> String {
-        let apis = ["PodMonitor", "PrometheusRule"].map(|kind| format!("--api-versions=monitoring.coreos.com/v1/{kind}"));
+        let apis = ["PodMonitor", "PrometheusRule"]
+            .map(|kind| format!("--api-versions=monitoring.coreos.com/v1/{kind}"));
         let line = ["template", NAME, &chart(), &self.values(), "--kube-version=1.36.0", &apis[0], &apis[1]];
         run(cluster, self.helm, &[&line[..], &IMAGE].concat())
     }
@@ -89,7 +90,11 @@ pub(crate) fn label_namespace(cluster: &Cluster, level: &str) {
 fn run(cluster: &Cluster, helm: &str, arguments: &[&str]) -> String {
     let home: PathBuf = cluster.folder().join("helm");
     let mut command = Command::new(tool::chart(helm).expect("Helm"));
-    command.args(arguments).arg(format!("--namespace={NAMESPACE}")).arg("--kubeconfig").arg(cluster.kubeconfig());
+    command
+        .args(arguments)
+        .arg(format!("--namespace={NAMESPACE}"))
+        .arg("--kubeconfig")
+        .arg(cluster.kubeconfig());
     command.envs(["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"].map(|name| (name, &home)));
     let output = cluster.router().output(command).expect("Helm runs");
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
