@@ -62,7 +62,10 @@ claim "one file is in it" test "$(podman export "$container" | tar -t --exclude 
 for shell in sh bash /bin/sh; do
     claim "it has no $shell" test "$(inside $shell -c true >/dev/null 2>&1 && echo started)" = ""
 done
-claim "the host lets it do all that it wants" inside podsonar preflight >/dev/null
+for name in podsonar /podsonar; do
+    claim "$name starts it, as people may call it" test "$(inside $name --version)" = "podsonar $version"
+done
+claim "the host lets it do all that it wants" test "$(inside podsonar preflight >/dev/null && echo all)" = all
 
 # Looks until all three are seen, or gives up.
 deadline=$((SECONDS + 20))
