@@ -317,7 +317,8 @@ impl Mesh {
     }
 }
 
-fn rules(probing: &Probing) -> Rules {
+/// How much is probed by these settings, and how often.
+pub fn rules(probing: &Probing) -> Rules {
     let mesh = &probing.mesh;
     Rules {
         max_peers: mesh.max_peers,
