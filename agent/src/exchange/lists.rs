@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use podsonar_core::engine::{self, PlannedFetch};
+use podsonar_core::exchange::FetchResult;
 use podsonar_core::health::Fault;
 
 use super::accept::Rules;
@@ -66,7 +67,9 @@ impl Lists {
                 }
             });
         }
-        engine::Fetched { result: fetched.result, view }
+        // A handshake is a sign of life even if nothing follows; that of a wrong node says nothing of the right one.
+        let alive = fetched.alive && fetched.result != FetchResult::WrongNode;
+        engine::Fetched { result: fetched.result, alive, view }
     }
 
     /// Nothing here is left half changed, so a panic elsewhere does not spoil it.
