@@ -75,23 +75,6 @@ impl FetchResult {
         }
     }
 
-    /// Whether it can only have come from the peer's host.
-    pub const fn is_answer(self) -> bool {
-        match self {
-            Self::Ok
-            | Self::NotModified
-            | Self::Refused
-            | Self::Redirected
-            | Self::Malformed
-            | Self::Broken
-            | Self::TooLarge
-            | Self::OtherVersion
-            | Self::Reset => true,
-            // Of a wrong node: somebody else has the address.
-            Self::WrongNode | Self::Timeout | Self::Unreachable | Self::NotSent => false,
-        }
-    }
-
     /// Whether it brought a list, new or confirmed.
     pub const fn is_usable(self) -> bool {
         matches!(self, Self::Ok | Self::NotModified)

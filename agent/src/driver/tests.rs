@@ -841,7 +841,7 @@ impl Errands for Owner {
             pods: if matches!(self.told, Told::Here) { vec![pod] } else { Vec::new() },
         };
         let fetched = match self.told {
-            Told::Here | Told::Gone => Fetched::told(FetchResult::Ok, Arc::new(view)),
+            Told::Here | Told::Gone => Fetched { result: FetchResult::Ok, view: Some(Arc::new(view)) },
             Told::Nothing(result) => Fetched::failed(result),
         };
         self.done.push_back(Done::Fetched(id, fetched));

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use podsonar_core::engine::{self, PlannedFetch};
-use podsonar_core::exchange::FetchResult;
 use podsonar_core::health::Fault;
 
 use super::accept::Rules;
@@ -67,9 +66,7 @@ impl Lists {
                 }
             });
         }
-        // A handshake is a sign of life even if nothing follows; that of a wrong node says nothing of the right one.
-        let alive = fetched.alive && fetched.result != FetchResult::WrongNode;
-        engine::Fetched { result: fetched.result, alive, view }
+        engine::Fetched { result: fetched.result, view }
     }
 
     /// Nothing here is left half changed, so a panic elsewhere does not spoil it.

@@ -49,21 +49,14 @@ pub struct FetchId(u64);
 pub struct Fetched {
     /// The end.
     pub result: FetchResult,
-    /// Whether the peer's host was there, be it only by a TCP handshake or reset.
-    pub alive: bool,
     /// What the peer tells, if the end is usable: a new list, or the known one, asked for at the time of this fetch.
     pub view: Option<Arc<NodeView>>,
 }
 
 impl Fetched {
-    /// An end with a list, new or confirmed.
-    pub const fn told(result: FetchResult, view: Arc<NodeView>) -> Self {
-        Self { result, alive: true, view: Some(view) }
-    }
-
-    /// An end without a list. One that came too late may have met somebody even so; see `alive`.
+    /// An end without a list.
     pub const fn failed(result: FetchResult) -> Self {
-        Self { result, alive: result.is_answer(), view: None }
+        Self { result, view: None }
     }
 }
 
@@ -358,7 +351,7 @@ mod tests {
     }
 
     fn usable(tick: u64) -> Fetched {
-        Fetched::told(FetchResult::Ok, Arc::new(view(tick, &[])))
+        Fetched { result: FetchResult::Ok, view: Some(Arc::new(view(tick, &[]))) }
     }
 
     fn ends(engine: &mut Engine) -> Vec<FetchResult> {

@@ -86,13 +86,13 @@ impl Engine {
         let owner = state.owner;
         let by_icmp = state.planned.stream.protocol == Protocol::Icmp;
         let silence = state.planned.interval * SILENCE;
-        if let Some(before) = before.filter(|before| by_icmp && sent.since(*before) > silence) {
-            self.ask_ports_again(stream, before);
-        }
         if is_first {
             state.baseline = None;
             let since = state.fresh.take();
             self.greet(stream, now, since);
+        }
+        if let Some(before) = before.filter(|before| by_icmp && sent.since(*before) > silence) {
+            self.ask_ports_again(stream, before);
         }
         if let Some(owner) = owner {
             self.owner_alive(owner, sent);

@@ -249,8 +249,21 @@ impl Engine {
     pub(super) fn owner_fetched(&mut self, ended: &Ended, now: Instant, fetched: &Fetched) {
         let id = self.owners.of(&ended.node);
         let Some(owner) = self.owners.get(id) else { return };
-        if fetched.alive {
-            owner.alive = owner.alive.max(Some(ended.begun));
+        match fetched.result {
+            FetchResult::Ok
+            | FetchResult::NotModified
+            | FetchResult::Refused
+            | FetchResult::Redirected
+            | FetchResult::Malformed
+            | FetchResult::Broken
+            | FetchResult::TooLarge
+            | FetchResult::OtherVersion
+            | FetchResult::Reset => owner.alive = owner.alive.max(Some(ended.begun)),
+            // Of a wrong node: somebody else has the address.
+            FetchResult::WrongNode
+            | FetchResult::Timeout
+            | FetchResult::Unreachable
+            | FetchResult::NotSent => {}
         }
         if !fetched.result.is_usable() && fetched.result != FetchResult::NotSent {
             owner.failed = owner.failed.max(Some(ended.begun));

@@ -236,11 +236,7 @@ impl Chaos {
         let mut results = FetchResult::ALL.into_iter().cycle().skip(usize::from(argument));
         let result = results.next().expect("it never ends");
         let view = node.map(|node| Arc::new(self.view(&node, argument)));
-        self.engine.handle_fetched(
-            id,
-            self.mono(),
-            Fetched { result, alive: argument.is_multiple_of(2), view },
-        );
+        self.engine.handle_fetched(id, self.mono(), Fetched { result, view });
     }
 
     /// The own agent's list changes, or the list of agents does.

@@ -29,8 +29,6 @@ pub(crate) enum Exchange {
     Tells,
     /// Nothing comes back.
     Blocked,
-    /// It takes the connection, and no answer follows.
-    Hangs,
     /// An HTTP status says no.
     Refuses,
 }
@@ -100,14 +98,11 @@ impl Mesh {
         let slow = u64::try_from(TIMEOUT.as_nanos()).unwrap();
         let (after, fetched) = match answer {
             None | Some((_, Exchange::Blocked)) => (slow, Fetched::failed(FetchResult::Timeout)),
-            Some((_, Exchange::Hangs)) => {
-                (slow, Fetched { alive: true, ..Fetched::failed(FetchResult::Timeout) })
-            }
             Some((_, Exchange::Refuses)) => (1_000_000, Fetched::failed(FetchResult::Refused)),
             Some((view, Exchange::Tells)) => {
                 let view = Arc::new(view);
                 self.views.insert(node.into(), Arc::clone(&view));
-                (1_000_000, Fetched::told(FetchResult::Ok, view))
+                (1_000_000, Fetched { result: FetchResult::Ok, view: Some(view) })
             }
         };
         self.under_way.push((now + after, id, fetched));

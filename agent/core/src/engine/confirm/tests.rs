@@ -245,7 +245,7 @@ fn a_silence_that_was_confirmed_is_not_asked_about_early_again_until_it_ends() {
     let (mut engine, stream) = one_pod();
     lose(&mut engine, stream, 10_000);
     let fetch = begin(&mut engine, 12_200);
-    let fetched = Fetched::told(FetchResult::Ok, Arc::new(view(12_200, &[1])));
+    let fetched = Fetched { result: FetchResult::Ok, view: Some(Arc::new(view(12_200, &[1]))) };
     engine.handle_fetched(fetch, at(12_210), fetched);
     tick(&mut engine, 12_300);
     assert_eq!(results(&mut engine), [ProbeResult::Lost]);
@@ -308,7 +308,7 @@ fn tick(engine: &mut Engine, millis: u64) {
 
 fn tell(engine: &mut Engine, view: NodeView, millis: u64) {
     let ended = Ended { node: "a".into(), begun: view.asked_at, current: true };
-    let fetched = Fetched::told(FetchResult::Ok, Arc::new(view));
+    let fetched = Fetched { result: FetchResult::Ok, view: Some(Arc::new(view)) };
     engine.owner_fetched(&ended, at(millis), &fetched);
     tick(engine, millis);
 }
