@@ -19,7 +19,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages servers kubernetes images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool build \
-  bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-scrape bench-spacing soak clean
+  bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -96,8 +96,9 @@ unit: build servers ## All tests of all crates, real packets included (needs roo
 sim: ## Who probes whom at 3 to 5,000 nodes, as a table, with the bars that it must hold
 	$(CARGO) test --quiet --release --package podsonar-core --test selection simulation:: -- --nocapture
 
-promtool: ## The golden scrape is clean by Prometheus' own linter
+promtool: servers ## The golden scrape, rules and alerts by Prometheus' own promtool, 2.42 and 3: what fires in which cluster
 	tests/tools/promtool.sh check metrics < agent/tests/golden/scrape.txt
+	python3 dashboards/rules/tests/run.py $(TARGET)/rules $(CACHE)/servers/bin/promtool $(CACHE)/servers/bin/promtool3
 
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
@@ -131,6 +132,9 @@ bench-scrape: build ## CPU per scrape
 bench-peers: build ## The same targets under podsonar, fping, oping, smokeping_prober and blackbox_exporter
 	tests/tools/peers.sh >/dev/null
 	$(BENCH) peers --write
+
+bench-rules: servers ## Time of one evaluation of the rules at 500 nodes, in a real Prometheus (12 minutes)
+	python3 dashboards/rules/tests/scale.py $(CACHE)/servers/bin/prometheus3
 
 bench-reload: build ## CPU per reload of the configuration
 	$(BENCH) reload --write
