@@ -15,10 +15,12 @@ PORT ?= 19988
 FUZZ_SECONDS ?= 10
 BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
 
+include release.mk
+
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool build \
+.PHONY: help run test packages servers kubernetes helm images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool chart build \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -29,7 +31,7 @@ run: packages ## A mesh of three nodes in namespaces, agents and real pods on th
 	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
 	@$(TARGET)/release/podsonar-lab mesh --port $(PORT)
 
-test: packages servers fmt clippy doc purity deny unit promtool fuzz ## Every check that needs no cluster
+test: packages servers fmt clippy doc purity deny versions manifest workflows unit promtool chart fuzz ## Every check that needs no cluster
 
 packages: ## Install the Debian packages that the lab uses, if any is missing
 	@missing=$$(grep -v '^#' tests/packages.txt | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
@@ -43,11 +45,14 @@ kubernetes: ## Make the parts of a real cluster available, in a cache: minutes, 
 	@tests/tools/kubernetes.sh >/dev/null
 	@tests/tools/etcd.sh >/dev/null
 
+helm: ## Make Helm 3 and 4 and what charts are checked with available, in a cache: minutes, once
+	@tests/tools/chart.sh >/dev/null
+
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
 
 clippy: ## No warning in any crate; tests that `cargo test` leaves out are named
-	$(CARGO) clippy --quiet --workspace --all-targets --test discovery --test cluster --test e2e -- -D warnings
+	$(CARGO) clippy --quiet --workspace --all-targets --test discovery --test cluster --test e2e --test chart -- -D warnings
 
 doc: ## Documentation without warnings
 	$(CARGO) doc --quiet --workspace --no-deps
@@ -80,9 +85,10 @@ next: # An agent with the next versions of what agents share, quickly built
 
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images static next ## The agent in a real cluster: discovery, security context, the article's checks (needs root)
+e2e: packages images static next helm ## The agent in a real cluster: discovery, security context, the article's checks (needs root)
 	$(E2E) --test discovery --test cluster
 	$(E2E) --test e2e -- agents:: article::
+	$(E2E) --test chart
 
 bars: packages images static next ## What a cluster does all day, shortened: faults, updates, times. Not all of it holds yet
 	$(E2E) --test e2e
@@ -99,6 +105,9 @@ sim: ## Who probes whom at 3 to 5,000 nodes, as a table, with the bars that it m
 promtool: servers ## The golden scrape, rules and alerts by Prometheus' own promtool, 2.42 and 3: what fires in which cluster
 	tests/tools/promtool.sh check metrics < agent/tests/golden/scrape.txt
 	python3 dashboards/rules/tests/run.py $(TARGET)/rules $(CACHE)/servers/bin/promtool $(CACHE)/servers/bin/promtool3
+
+chart: build helm ## The chart: both Helms, unit tests, refusals, configurations that the agent takes, README
+	PODSONAR_BIN=$(TARGET)/release/podsonar .ci/chart
 
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)

@@ -1,5 +1,5 @@
 //! Every metric of the agent is declared here, in [`ALL`]: name, type, labels, meaning, and where its samples
-//! come from. The README's table is generated from the declarations, and a golden file holds the whole scrape.
+//! come from. The table in docs/metrics.md is generated from the declarations, and a golden file holds the whole scrape.
 
 pub mod accept;
 pub mod dns;
@@ -33,7 +33,7 @@ use self::encode::{Label, sample};
 use self::state::{Answer, Group, Metrics, Path, Shown, VoidReason};
 
 pub use self::shape::RATIO_BOUNDS;
-pub use self::table::readme_table;
+pub use self::table::markdown_table;
 
 /// Bounds of native buckets grow by no more than this factor, so schema 3.
 const NATIVE_FACTOR: f64 = 1.1;
@@ -291,8 +291,8 @@ pub static ALL: &[Metric] = &[
         name: "podsonar_peers",
         kind: MetricType::Gauge,
         labels: &["state"],
-        help: "Other agents: told (its list is here), untold (it has not told one yet), leaving, not_chosen (others probe \
-               it). Only of an agent that may have peers.",
+        help: "Other agents: told (its list is here), untold (it has not told one yet), stale (its list could not be had \
+               for a while), leaving, not_chosen (others probe it). Only of an agent that may have peers.",
         samples: Samples::Agent(mesh::peers),
     },
     Metric {

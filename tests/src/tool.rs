@@ -28,6 +28,14 @@ pub fn etcd() -> Result<PathBuf, LabError> {
     find("etcd", "etcd", "make kubernetes")
 }
 
+/// What the chart is checked with, from `tests/tools/chart.sh`: `helm`, `helm3`, or the folder `crds`.
+///
+/// # Errors
+/// [`LabError::Missing`] if the script has not run.
+pub fn chart(name: &str) -> Result<PathBuf, LabError> {
+    find("chart", name, "make helm")
+}
+
 /// A program to compare with, one that `tests/tools/peers.sh` makes available.
 ///
 /// # Errors

@@ -1,11 +1,11 @@
-//! The README's table of metrics, from the declarations.
+//! The table of metrics in docs/metrics.md, from the declarations.
 
 use std::fmt::Write;
 
 use super::{ALL, MetricType};
 
 /// The table in Markdown, one row for each metric.
-pub fn readme_table() -> String {
+pub fn markdown_table() -> String {
     let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
     for metric in ALL {
         let kind = match metric.kind {

@@ -1,6 +1,5 @@
 //! How many series a scrape has: they follow nodes and a budget, not pods.
 
-use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ const NODES: u8 = 32;
 fn an_agent_with_32_peers_in_three_zones_has_at_most_2800_series_and_1000_with_native_histograms_only() {
     let mut mesh = Mesh::new(Book::new());
     mesh.join(NODES, 8);
-    let (classic, native) = mesh.series();
+    let (classic, native) = mesh.book.series();
     assert!(classic <= 2_800, "{classic} classic");
     assert!(native <= 1_000, "{native} with native histograms only");
     assert_eq!(mesh.book.value(&["podsonar_folded_destinations"]), "0");
@@ -27,7 +26,7 @@ fn series_do_not_depend_on_the_number_of_pods() {
     let series = [2, 8, 30].map(|pods| {
         let mut mesh = Mesh::new(Book::new());
         mesh.join(NODES, pods);
-        mesh.series()
+        mesh.book.series()
     });
     assert!(series.iter().all(|each| *each == series[0]), "{series:?}");
 }
@@ -36,7 +35,7 @@ fn series_do_not_depend_on_the_number_of_pods() {
 fn by_zone_there_is_a_histogram_for_each_zone_and_counters_for_each_node() {
     let mut mesh = Mesh::new(Book::with(4_000, true));
     mesh.join(NODES, 8);
-    let (classic, _) = mesh.series();
+    let (classic, _) = mesh.book.series();
     assert!(classic <= 1_300, "{classic}");
     let counts = mesh.book.lines(&["podsonar_rtt_seconds_count", "kind=\"pod\"", "protocol=\"icmp\""]);
     let of_zones: Vec<_> = counts.iter().filter(|line| !line.contains(",destination=")).collect();
@@ -62,7 +61,7 @@ fn a_second_family_has_counters_and_no_histogram() {
 fn above_the_budget_new_nodes_are_shown_as_other_until_there_is_room_and_written_targets_never() {
     let mut mesh = Mesh::new(Book::with(1_500, false));
     mesh.join(NODES, 8);
-    let (classic, _) = mesh.series();
+    let (classic, _) = mesh.book.series();
     assert!(classic <= 1_500, "{classic}");
     let folded: u64 = mesh.book.value(&["podsonar_folded_destinations"]).parse().unwrap();
     assert!((10..25).contains(&folded), "{folded}");
@@ -139,21 +138,6 @@ impl Mesh {
             self.book.ledger.removed(StreamId(id), crate::support::clock(1).mono);
         }
         self.streams = 0;
-    }
-
-    /// Series of a scrape: as classic histograms, and with each histogram as one.
-    fn series(&self) -> (usize, usize) {
-        let lines = self.book.lines(&[]);
-        let histogram = |line: &str| {
-            let (name, rest) = line.split_once('{')?;
-            let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end))?;
-            let labels = rest.rsplit_once(' ')?.0;
-            let labels: Vec<_> = labels.split(',').filter(|label| !label.starts_with("le=")).collect();
-            Some(format!("{name}{{{}", labels.join(",")))
-        };
-        let one_each: HashSet<String> =
-            lines.iter().map(|line| histogram(line).unwrap_or_else(|| line.clone())).collect();
-        (lines.len(), one_each.len())
     }
 }
 

@@ -195,10 +195,10 @@ fn checking_needs_no_privilege() {
 }
 
 #[test]
-fn the_readme_has_a_valid_example_of_every_setting_and_the_table_of_all() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let (_, every_setting) = readme.split_once("Here is every setting:\n\n```yaml\n").unwrap();
+fn the_page_of_settings_has_a_valid_example_of_every_setting_and_the_table_of_all() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (_, every_setting) = page.split_once("Here is every setting:\n\n```yaml\n").unwrap();
     let example = every_setting.split("```").next().unwrap();
     let folder = Folder::new("readme");
     folder.write("config.yaml", example);
@@ -210,12 +210,15 @@ fn the_readme_has_a_valid_example_of_every_setting_and_the_table_of_all() {
     assert!(unset.is_empty(), "the example leaves out {unset:#?}");
 
     let (begin, end) = ("<!-- settings:begin -->\n", "<!-- settings:end -->");
-    let (before, rest) = readme.split_once(begin).unwrap();
+    let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
-    let wanted = format!("{before}{begin}{}{end}{after}", podsonar_core::config::setting::readme_table());
+    let wanted = format!("{before}{begin}{}{end}{after}", podsonar_core::config::setting::markdown_table());
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &wanted).unwrap();
     } else {
-        assert!(readme == wanted, "README.md has another table of settings; run with UPDATE_GOLDEN=1");
+        assert!(
+            page == wanted,
+            "docs/configuration.md has another table of settings; run with UPDATE_GOLDEN=1"
+        );
     }
 }

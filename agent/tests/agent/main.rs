@@ -30,6 +30,8 @@ mod scrape;
 #[cfg(test)]
 mod shape;
 #[cfg(test)]
+mod sizing;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod support;

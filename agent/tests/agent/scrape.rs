@@ -1,4 +1,4 @@
-//! The scrape is a contract: golden files hold all of it, and the README's table comes from the declarations.
+//! The scrape is a contract: golden files hold all of it, and the table of metrics comes from the declarations.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use podsonar::ledger::TickReport;
 use podsonar::metrics::accept::Format;
 use podsonar::metrics::mesh::{PeerState, Watched};
 use podsonar::metrics::scrape::Scrape;
-use podsonar::metrics::{ALL, MetricType, readme_table};
+use podsonar::metrics::{ALL, MetricType, markdown_table};
 use podsonar_core::config::Buckets;
 use podsonar_core::engine::{Baseline, Boost, PathMtuFinding};
 use podsonar_core::health::Throttling;
@@ -35,12 +35,12 @@ fn the_open_metrics_scrape_is_the_golden_file() {
 }
 
 #[test]
-fn the_readme_has_the_table_of_the_declarations() {
-    let readme = fs::read_to_string(in_repository("README.md")).unwrap();
+fn the_page_of_metrics_has_the_table_of_the_declarations() {
+    let page = fs::read_to_string(in_repository("docs/metrics.md")).unwrap();
     let (begin, end) = ("<!-- metrics:begin -->\n", "<!-- metrics:end -->");
-    let (before, rest) = readme.split_once(begin).expect("README.md has the mark of the table's begin");
-    let (_, after) = rest.split_once(end).expect("README.md has the mark of the table's end");
-    compare("README.md", &format!("{before}{begin}{}{end}{after}", readme_table()));
+    let (before, rest) = page.split_once(begin).expect("docs/metrics.md has the mark of the table's begin");
+    let (_, after) = rest.split_once(end).expect("docs/metrics.md has the mark of the table's end");
+    compare("docs/metrics.md", &format!("{before}{begin}{}{end}{after}", markdown_table()));
 }
 
 #[test]
@@ -273,12 +273,12 @@ fn series(name: &str, sample: &model::Metric, le: Option<&str>) -> String {
     if labels.is_empty() { name.into() } else { format!("{name}{{{}}}", labels.join(",")) }
 }
 
-fn in_repository(path: &str) -> std::path::PathBuf {
+pub(crate) fn in_repository(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// An agent of two peers whose watch of pods had to be begun anew.
-fn feed_mesh(book: &Book) {
+pub(crate) fn feed_mesh(book: &Book) {
     let mesh = book.metrics.mesh();
     mesh.enable();
     mesh.set_peers(PeerState::Told, 2);
@@ -287,7 +287,7 @@ fn feed_mesh(book: &Book) {
 }
 
 /// Compares with a file of the repository; with `UPDATE_GOLDEN=1` in the environment, writes it.
-fn compare(path: &str, actual: &str) {
+pub(crate) fn compare(path: &str, actual: &str) {
     let file = in_repository(path);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&file, actual).unwrap();

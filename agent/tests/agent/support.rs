@@ -1,6 +1,6 @@
 //! A ledger that is fed by hand, and what a scrape then shows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,12 +35,16 @@ impl Book {
 
     /// With a budget of series, and histograms of nodes or of zones.
     pub(crate) fn with(max_series: u32, by_zone: bool) -> Self {
+        Self::of(Buckets::default(), max_series, by_zone)
+    }
+
+    pub(crate) fn of(buckets: Buckets, max_series: u32, by_zone: bool) -> Self {
         let facts = Facts {
             source: "node-1".into(),
             zone: "zone-a".into(),
             version: "1.2.3",
             receive_buffers: [Some(425_984), None, Some(262_144), None],
-            buckets: Buckets::default(),
+            buckets,
             max_series,
             by_zone,
             means: [Some(Means::Raw), Some(Means::None), Some(Means::Raw), Some(Means::Connect)],
@@ -101,6 +105,21 @@ impl Book {
         let text = String::from_utf8(self.scrape(Format::Text)).unwrap();
         let wanted = |line: &&str| !line.starts_with('#') && parts.iter().all(|part| line.contains(part));
         text.lines().filter(wanted).map(Into::into).collect()
+    }
+
+    /// Series of a scrape: as classic histograms, and with each histogram as one.
+    pub(crate) fn series(&self) -> (usize, usize) {
+        let lines = self.lines(&[]);
+        let histogram = |line: &str| {
+            let (name, rest) = line.split_once('{')?;
+            let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end))?;
+            let labels = rest.rsplit_once(' ')?.0;
+            let labels: Vec<_> = labels.split(',').filter(|label| !label.starts_with("le=")).collect();
+            Some(format!("{name}{{{}", labels.join(",")))
+        };
+        let one_each: HashSet<String> =
+            lines.iter().map(|line| histogram(line).unwrap_or_else(|| line.clone())).collect();
+        (lines.len(), one_each.len())
     }
 
     /// How many targets there are, whatever their state.

@@ -45,6 +45,31 @@ impl Cluster {
             .map(drop)
     }
 
+    /// What the API server would say to objects of a manifest, fields that it does not know included. Nothing changes.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] with what it refuses.
+    pub fn dry_run(&self, manifest: &str) -> Result<String, LabError> {
+        let strictly = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"];
+        self.kubectl_reading(&strictly, manifest)
+    }
+
+    /// The object of this kind in a manifest.
+    ///
+    /// # Errors
+    /// [`LabError::Missing`] if there is none.
+    pub fn find(&self, manifest: &str, kind: &str) -> Result<Value, LabError> {
+        let line = ["create", "--dry-run=client", "--output=json", "--filename=-"];
+        let text = self.kubectl_reading(&line, manifest)?;
+        let list: Value = serde_json::from_str(&text)
+            .map_err(|_| LabError::Malformed { what: "a list of objects", text: text.clone() })?;
+        let mut items = list.get("items").and_then(Value::as_array).into_iter().flatten();
+        let found = items.find(|object| object.get("kind").and_then(Value::as_str) == Some(kind));
+        found
+            .cloned()
+            .ok_or_else(|| LabError::Missing { what: "an object", hint: format!("no {kind} in {text}") })
+    }
+
     /// Removes the objects of a manifest, and waits until they are gone.
     pub fn delete(&self, manifest: &str) -> Result<(), LabError> {
         self.kubectl_reading(&["delete", "--ignore-not-found", "--timeout=60s", "--filename=-"], manifest)

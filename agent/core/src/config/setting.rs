@@ -1,6 +1,6 @@
 //! Every setting there is: its name in the file, its flag, what it may be, and what it is if nobody says.
 //!
-//! Whatever lists settings reads this table: the file's reader, `print-config`, the README.
+//! Whatever lists settings reads this table: the file's reader, `print-config`, docs/configuration.md.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -282,8 +282,8 @@ pub(super) fn is_section(key: &str) -> bool {
     ALL.iter().any(|setting| setting.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The README's table of settings in Markdown.
-pub fn readme_table() -> String {
+/// The table of settings in Markdown: docs/configuration.md has it.
+pub fn markdown_table() -> String {
     let mut table = String::from(
         "| setting | flag, variable | type, unit | default | meaning |\n|---|---|---|---|---|\n",
     );
