@@ -31,7 +31,7 @@ run: packages ## A mesh of three nodes in namespaces, agents and real pods on th
 	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
 	@$(TARGET)/release/podsonar-lab mesh --port $(PORT)
 
-test: packages servers fmt clippy doc purity deny versions manifest workflows unit promtool chart fuzz ## Every check that needs no cluster
+test: packages servers fmt clippy doc purity deny versions manifest workflows sbom unit promtool chart fuzz ## Every check that needs no cluster
 
 packages: ## Install the Debian packages that the lab uses, if any is missing
 	@missing=$$(grep -v '^#' tests/packages.txt | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
