@@ -85,12 +85,11 @@ next: # An agent with the next versions of what agents share, quickly built
 
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images static next helm ## The agent in a real cluster: discovery, security context, the article's checks (needs root)
+e2e: packages images static next ## The agent in a real cluster: discovery, security context, name servers, how soon faults are told (needs root)
 	$(E2E) --test discovery --test cluster
-	$(E2E) --test e2e -- agents:: article::
-	$(E2E) --test chart
+	$(E2E) --test e2e -- agents:: article:: names:: times:: api_server_that
 
-bars: packages images static next ## What a cluster does all day, shortened: faults, updates, times. Not all of it holds yet
+bars: packages images static next ## What a cluster does all day, shortened: faults, updates, times. Not all of it is in e2e
 	$(E2E) --test e2e
 
 build: # The agent as the tests of the lab run it

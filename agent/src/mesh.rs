@@ -34,6 +34,9 @@ use crate::metrics::state::Metrics;
 /// A probe without an answer after this time is lost: below the second after which a SYN-ACK is sent again.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
+/// A peer's list is stale when it could not be had for so many intervals.
+const STALE_AFTER: u32 = 5;
+
 /// What a mesh begins with.
 #[derive(Debug)]
 pub struct Setting {
@@ -213,6 +216,7 @@ impl Mesh {
             self.parts.served.publish(&view);
         }
         self.directory.set_own(Arc::clone(&view), now);
+        self.show_peers(now);
         for (watched, health) in [
             (Watched::Pods, pods.health),
             (Watched::Node, node.health),
@@ -289,6 +293,14 @@ impl Mesh {
 
     fn show(&self, duties: &Duties) {
         let mesh = &self.parts.metrics.mesh;
+        mesh.pods_left_out.set(duties.left_out as u64);
+        mesh.contested.set(self.directory.contested() as u64);
+    }
+
+    /// How many peers are how. Time alone makes lists old.
+    fn show_peers(&self, now: Instant) {
+        let mesh = &self.parts.metrics.mesh;
+        let old = self.rules.fetch_interval * STALE_AFTER;
         let mut counts = [0_u64; PeerState::ALL.len()];
         let mut count = |state: PeerState, more: u64| {
             if let Some(count) = counts.get_mut(state as usize) {
@@ -302,6 +314,7 @@ impl Mesh {
                 match self.directory.view(&peer.node) {
                     _ if peer.terminating => PeerState::Leaving,
                     Some(view) if view.leaving => PeerState::Leaving,
+                    Some(view) if now.since(view.asked_at) > old => PeerState::Stale,
                     Some(_) => PeerState::Told,
                     None => PeerState::Untold,
                 },
@@ -312,8 +325,6 @@ impl Mesh {
         for (state, count) in PeerState::ALL.into_iter().zip(counts) {
             mesh.set_peers(state, count);
         }
-        mesh.pods_left_out.set(duties.left_out as u64);
-        mesh.contested.set(self.directory.contested() as u64);
     }
 }
 

@@ -291,8 +291,8 @@ pub static ALL: &[Metric] = &[
         name: "podsonar_peers",
         kind: MetricType::Gauge,
         labels: &["state"],
-        help: "Other agents: told (its list is here), untold (it has not told one yet), leaving, not_chosen (others probe \
-               it). Only of an agent that may have peers.",
+        help: "Other agents: told (its list is here), untold (it has not told one yet), stale (its list could not be had \
+               for a while), leaving, not_chosen (others probe it). Only of an agent that may have peers.",
         samples: Samples::Agent(mesh::peers),
     },
     Metric {

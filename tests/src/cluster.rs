@@ -91,6 +91,9 @@ impl Default for Settings {
     }
 }
 
+/// The manifest of the cluster's name server.
+pub const COREDNS: &str = include_str!("cluster/coredns.yaml");
+
 /// What nodes share.
 #[derive(Debug)]
 struct Shared {
@@ -150,7 +153,7 @@ impl Cluster {
         let deadline = Deadline::after(START);
         cluster.boot(deadline)?;
         cluster.wait_for_nodes(deadline)?;
-        cluster.apply(include_str!("cluster/coredns.yaml"))?;
+        cluster.apply(COREDNS)?;
         cluster.wait_for_rollout("kube-system", "deployment/coredns", deadline)?;
         Ok(cluster)
     }

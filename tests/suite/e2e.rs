@@ -11,11 +11,14 @@ mod bars;
 mod faults;
 #[path = "e2e/losses.rs"]
 mod losses;
+#[path = "e2e/names.rs"]
+mod names;
 #[path = "e2e/times.rs"]
 mod times;
 
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::{Image, Settings};
+use podsonar_lab::scrape::Scrape;
 use podsonar_lab::{Cluster, agent};
 use std::ops::{Deref, DerefMut};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -33,7 +36,7 @@ fn cluster() -> Shared {
             Image { name: "podsonar".into(), program, tag: tag.into() }
         };
         let images = vec![image("1", agent::STATIC_VARIABLE), image("next", agent::NEXT_VARIABLE)];
-        let cluster = Cluster::start(Settings { images, ..Settings::default() });
+        let cluster = Cluster::start(Settings { images, dual_stack: true, ..Settings::default() });
         Mutex::new(cluster.expect("a cluster"))
     });
     let mut shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
@@ -50,6 +53,20 @@ fn with_pods() -> Shared {
     cluster.apply(include_str!("manifests/web.yaml")).expect("pods");
     cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
     cluster
+}
+
+/// Waits until each agent's watches are whole: an age is zero then.
+fn wait_for_whole_watches(cluster: &Cluster, deadline: Deadline) {
+    for node in cluster.nodes() {
+        let whole = |page: &Scrape| {
+            let ages: Vec<f64> =
+                page.select("podsonar_watch_age_seconds", &[]).map(|age| age.value).collect();
+            (ages.len() == 3 && ages.iter().all(|age| *age < 1.0)).then_some(())
+        };
+        cluster
+            .wait_for_metrics(&node.identity.name, deadline, "watches that are whole", whole)
+            .expect("whole watches");
+    }
 }
 
 /// A deadline for what a cluster does in seconds.

@@ -37,7 +37,8 @@ fn problems(file: &Path) -> Vec<String> {
     let mut world = World::new(scenario.clone());
     world.run();
     let tally = &world.tally;
-    tally.assert_law(|stream, step| stream.protocol == Protocol::Tcp && step >= Duration::from_secs(29));
+    let back_off = Duration::from_millis(scenario.back_off_ms.unwrap_or(29_000));
+    tally.assert_law(|stream, step| stream.protocol == Protocol::Tcp && step >= back_off);
     let mut problems: Vec<String> = tally.wrong.iter().take(3).cloned().collect();
     for (label, count) in &tally.counts {
         if !scenario.expect.contains_key(*label) {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podsonar_core::config::PodChoice;
+use podsonar_core::time::Instant;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
@@ -57,6 +58,7 @@ pub async fn follow(path: Option<PathBuf>, mut choice: Receiver<PodChoice>, publ
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut read: Option<File> = None;
     let mut complained: Option<File> = None;
+    let mut index = Index::new("".into(), choice.borrow().clone());
     loop {
         look.tick().await;
         let Some(path) = &path else {
@@ -74,12 +76,8 @@ pub async fn follow(path: Option<PathBuf>, mut choice: Receiver<PodChoice>, publ
         } else {
             match manifests(path) {
                 Ok(seen) => {
-                    let mut index = Index::new("".into(), choice.borrow_and_update().clone());
-                    index.begin();
-                    for pod in &seen {
-                        index.include(pod);
-                    }
-                    index.complete();
+                    index.choose(choice.borrow_and_update().clone());
+                    enter(&mut index, &seen, read.is_some().then(clock::now));
                     read = Some(file);
                     complained = None;
                     Some(index.pods())
@@ -104,6 +102,18 @@ pub async fn follow(path: Option<PathBuf>, mut choice: Receiver<PodChoice>, publ
             news
         });
     }
+}
+
+/// Enters the pods of a file; `now` unless it is the first reading, of which nobody knows since when they run.
+fn enter(index: &mut Index, seen: &[SeenPod], now: Option<Instant>) {
+    index.begin();
+    for pod in seen {
+        match now {
+            Some(now) => index.include_as_new(pod, now),
+            None => index.include(pod),
+        }
+    }
+    index.complete();
 }
 
 /// The pods of a file.
@@ -171,15 +181,32 @@ mod tests {
                     status: {podIP: 10.1.0.5}\n---\nkind: List\nitems:\n- kind: Pod\n  metadata: {name: db, namespace: data, uid: u-1}\n  \
                     status: {podIPs: [{ip: 10.1.0.6}, {ip: 'fd00::6'}]}\n- metadata: {name: gone}\n  status: {podIP: 10.1.0.7, phase: Failed}\n";
         let mut index = Index::new("".into(), PodChoice::default());
-        index.begin();
-        parse(text).unwrap().iter().for_each(|pod| index.include(pod));
-        index.complete();
+        enter(&mut index, &parse(text).unwrap(), None);
         let pods: Vec<_> = index
             .pods()
             .into_iter()
             .map(|pod| (pod.id.uid.to_string(), pod.addresses.len(), pod.port))
             .collect();
         assert_eq!(pods, [("default/web-1".into(), 1, Some(80)), ("u-1".into(), 2, None)]);
+    }
+
+    #[test]
+    fn a_pod_that_a_later_reading_has_is_new_and_one_of_the_first_is_not() {
+        let pod = |name: &str| {
+            format!("---\nkind: Pod\nmetadata: {{name: {name}}}\nstatus: {{podIP: 10.1.0.{}}}\n", name.len())
+        };
+        let mut index = Index::new("".into(), PodChoice::default());
+        let read = |index: &mut Index, names: &[&str], seconds: Option<u64>| {
+            let text: String = names.iter().copied().map(pod).collect();
+            let now = seconds.map(|seconds| Instant::from_nanos(seconds * 1_000_000_000));
+            enter(index, &parse(&text).unwrap(), now);
+            index.pods().into_iter().map(|pod| pod.running_since.map(Instant::as_nanos)).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&mut index, &["a"], None), [None]);
+        assert_eq!(read(&mut index, &["a", "bb"], Some(5)), [None, Some(5_000_000_000)]);
+        assert_eq!(read(&mut index, &["a", "bb"], Some(9)), [None, Some(5_000_000_000)], "it was new once");
+        assert_eq!(read(&mut index, &["bb"], Some(10)), [Some(5_000_000_000)]);
+        assert_eq!(read(&mut index, &["a", "bb"], Some(11)), [Some(11_000_000_000), Some(5_000_000_000)]);
     }
 
     #[test]

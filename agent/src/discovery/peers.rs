@@ -24,7 +24,7 @@ pub use self::slice::{Endpoint, Slice, SliceName};
 
 use self::fetch::Fetch;
 use super::api::Api;
-use super::watch::{Event, Health, Pause, Random, Scope, Trouble, TroubleKind, Watch};
+use super::watch::{After, Event, Health, Pause, Random, Scope, Trouble, TroubleKind, Watch};
 use crate::clock;
 
 /// Refreshes that wait at the most; more are answered at once, without one.
@@ -152,6 +152,8 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
     /// Watches until there are too many.
     async fn by_watch(&mut self) {
         let mut watch: Watch<Slice> = Watch::new(self.api.clone(), self.scope.clone(), self.random.clone());
+        // What was listed before is as good as it was until the watch knows all.
+        let listed = self.publish.borrow().health;
         loop {
             let event = tokio::select! {
                 event = watch.next() => event,
@@ -188,7 +190,8 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
                     false
                 }
             };
-            let peers = self.tell(Mode::Watch, watch.health(), changed);
+            let health = if watch.health().is_listed() { watch.health() } else { listed };
+            let peers = self.tell(Mode::Watch, health, changed);
             if peers > self.limits.watched && watch.health().is_whole() {
                 tracing::info!(peers, "so many agents are listed instead of watched");
                 return;
@@ -238,7 +241,7 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
                 pause.reset();
                 next = Timer::now() + self.random.between(least, most);
             } else {
-                next = Timer::now() + pause.next(true);
+                next = Timer::now() + pause.next(After::Refusal);
             }
             let peers = self.tell(Mode::List, health, true);
             if let Some(ask) = ask {

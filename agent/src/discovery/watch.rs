@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant as Timer, sleep_until};
 
 pub use self::health::Health;
-pub use self::pause::{Pause, Random};
+pub use self::pause::{After, Pause, Random};
 pub use self::requests::Scope;
 pub use self::trouble::{Trouble, TroubleKind};
 
@@ -372,7 +372,7 @@ impl<K: Watched> Watch<K> {
             self.version = "0".into();
         }
         self.state = again;
-        let wait = self.pause.next(trouble.kind.is_answer());
+        let wait = self.pause.next(trouble.kind.after());
         self.not_before = Some(Timer::now() + wait);
         if self.said.replace(trouble.kind) == Some(trouble.kind) {
             tracing::debug!(what = self.scope.what, %trouble, "still");

@@ -44,6 +44,8 @@ pub enum PeerState {
     Told,
     /// It was asked and has never told anything.
     Untold,
+    /// Its list is there, and for a while it could not be had again.
+    Stale,
     /// Its list is there, and it goes away.
     Leaving,
     /// Another agent of the cluster, which this one does not probe.
@@ -52,13 +54,14 @@ pub enum PeerState {
 
 impl PeerState {
     /// Each, in the order of the enum.
-    pub const ALL: [Self; 4] = [Self::Told, Self::Untold, Self::Leaving, Self::NotChosen];
+    pub const ALL: [Self; 5] = [Self::Told, Self::Untold, Self::Stale, Self::Leaving, Self::NotChosen];
 
     /// The label value.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Told => "told",
             Self::Untold => "untold",
+            Self::Stale => "stale",
             Self::Leaving => "leaving",
             Self::NotChosen => "not_chosen",
         }

@@ -103,9 +103,9 @@ def main(prometheus, nodes=500, minutes=12):
             for group in ask("/api/v1/rules")["groups"]:
                 wrong = [rule["name"] for rule in group["rules"] if rule["health"] == "err"]
                 print(f"{group['name']}: {group['evaluationTime']:.2f} s each {group['interval']} s", *wrong)
-            for rule in sorted((r for g in ask("/api/v1/rules")["groups"] for r in g["rules"]), key=lambda r: -r["evaluationTime"])[:8]:
+            for rule in sorted((r for g in ask("/api/v1/rules")["groups"] for r in g["rules"]), key=lambda r: -r["evaluationTime"])[:12]:
                 print(f"  {rule['evaluationTime']:.2f} s {rule['name']}")
-            for what in ('count({__name__=~"podsonar:.*"})', 'count({__name__=~"podsonar_.*"})', 'process_resident_memory_bytes'):
+            for what in ('count({__name__=~"podsonar:.*"})', 'count({__name__=~"podsonar_.*"})'):
                 print(what, [s["value"][1] for s in ask("/api/v1/query?query=" + urllib.request.quote(what))["result"]])
         finally:
             server.terminate()

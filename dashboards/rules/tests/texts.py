@@ -26,6 +26,14 @@ def tests(scenario):
     return [check["test"] for check in json.loads(FILE.read_text()) if check["scenario"] == scenario]
 
 
+def missing(scenarios):
+    """Alerts, in the shapes of their places, of which nobody has looked at what they say."""
+    there = {(check["scenario"], check["test"]["alertname"]) for check in json.loads(FILE.read_text())}
+    for shape, (name, _, alert) in wanted(scenarios).items():
+        if (name, alert) not in there:
+            yield f"texts.json has not what {shape.strip()} says: UPDATE_GOLDEN=1 writes it"
+
+
 def update(scenarios, write, promtool):
     """Asks promtool for what it renders, and writes that down."""
     checks = []

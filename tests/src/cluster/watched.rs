@@ -14,6 +14,8 @@ pub const MANIFEST: &str = include_str!("../../suite/manifests/podsonar.yaml");
 pub const NAMESPACE: &str = "podsonar";
 /// The port of the agents' metrics.
 pub const METRICS_PORT: u16 = 19988;
+/// The port of the agents' exchange.
+pub const MESH_PORT: u16 = 19989;
 /// What an agent's answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
 

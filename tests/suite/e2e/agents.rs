@@ -1,6 +1,6 @@
 //! The agents as the manifest says.
 
-use crate::{cluster, minute};
+use crate::{cluster, minute, with_pods};
 use podsonar_lab::Cluster;
 use podsonar_lab::clock::wait_until;
 use podsonar_lab::cluster::watched::METRICS_PORT;
@@ -19,6 +19,25 @@ fn an_agent_is_ready_on_each_node_and_knows_where_it_is() {
     for node in nodes {
         let page = cluster.scrape(&node).unwrap();
         assert!(page.select("podsonar_build_info", &[("source", &node)]).next().is_some(), "{node}");
+    }
+}
+
+#[test]
+fn agents_nodes_and_pods_are_probed_by_both_families() {
+    let cluster = with_pods();
+    for kind in ["agent", "node", "pod"] {
+        for family in ["4", "6"] {
+            for destination in cluster.nodes().iter().skip(1).map(|node| &node.identity.name) {
+                let labels =
+                    [("kind", kind), ("family", family), ("destination", destination), ("result", "reply")];
+                let what = format!("replies of {kind} on {destination} by IPv{family}");
+                cluster
+                    .wait_for_metrics("node1", minute(), &what, |page| {
+                        page.sum("podsonar_probes_total", &labels).filter(|count| *count > 0.0)
+                    })
+                    .unwrap();
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! `make soak` runs these for as long as issue 5 says, `make e2e` for less than a minute each.
 
 use crate::losses::Losses;
-use crate::{minute, with_pods};
+use crate::{minute, wait_for_whole_watches, with_pods};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
 use podsonar_lab::scrape::Scrape;
@@ -70,15 +70,7 @@ fn an_api_server_that_is_away_is_no_loss_and_agents_catch_up() {
     cluster.control.api_server.again().unwrap();
     cluster.wait_for_api_server(minute()).unwrap();
     let caught_up = Deadline::after(Duration::from_secs(10));
-    for node in cluster.nodes() {
-        let name = &node.identity.name;
-        cluster
-            .wait_for_metrics(name, caught_up, "watches that are whole", |page| {
-                let mut ages = page.select("podsonar_watch_age_seconds", &[]).peekable();
-                (ages.peek().is_some() && ages.all(|age| age.value < 1.0)).then_some(())
-            })
-            .unwrap();
-    }
+    wait_for_whole_watches(&cluster, caught_up);
     losses.watch(&cluster, EXCHANGE);
     assert_eq!(losses.lost(), Vec::<String>::new());
     let restarts: Vec<u64> = cluster.agents().unwrap().iter().map(|agent| agent.restarts).collect();

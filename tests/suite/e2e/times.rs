@@ -1,10 +1,12 @@
 //! How soon agents see what happens to pods and paths.
 
-use crate::{minute, with_pods};
+use crate::losses::Losses;
+use crate::{minute, wait_for_whole_watches, with_pods};
 use podsonar_lab::clock::Deadline;
+use podsonar_lab::cluster::watched::MESH_PORT;
 use podsonar_lab::fault::{Faults, Loss, Only};
 use podsonar_lab::link::Way;
-use podsonar_lab::packet::{Body, Packet};
+use podsonar_lab::packet::Packet;
 use podsonar_lab::scrape::Scrape;
 use std::time::Duration;
 
@@ -22,14 +24,20 @@ fn a_path_that_breaks_is_lost_in_two_intervals_and_three_seconds() {
 
 #[test]
 fn a_path_that_loses_connections_alone_is_lost_in_three_intervals_and_four_seconds() {
-    let is_web = |packet: &Packet<'_>| matches!(packet.body, Body::Tcp(tcp) if tcp.dst_port == 80);
-    let faults = Faults { loss: Loss::All, only: Only::matching(is_web), ..Faults::default() };
+    // Of all ports, else it would be the listener; and not of the exchange, by which it is known that the pods are there.
+    let is_lost =
+        |packet: &Packet<'_>| packet.tcp().is_some_and(|tcp| tcp.is_syn() && tcp.dst_port != MESH_PORT);
+    let faults = Faults { loss: Loss::All, only: Only::matching(is_lost), ..Faults::default() };
     broken(&faults, "pod", "tcp", 3 * PODS + Duration::from_secs(4));
 }
 
 #[test]
 fn a_new_pod_is_probed_from_other_nodes_within_ten_seconds() {
     let cluster = with_pods();
+    // What an agent learns just after its watch was broken has no known start.
+    let mut losses = Losses::from_now(&cluster);
+    wait_for_whole_watches(&cluster, minute());
+    losses.watch(&cluster, Duration::from_secs(6));
     let before = cluster.scrape("node1").unwrap();
     cluster.kubectl(&["rollout", "restart", "--namespace=web", "deployment/web"]).unwrap();
     cluster.wait_for_rollout("web", "deployment/web", minute()).unwrap();

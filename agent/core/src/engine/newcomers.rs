@@ -24,6 +24,9 @@ const FIRST_REPLY: Duration = Duration::from_mins(1);
 /// A pod's first answer is remembered at least so long, whether or not its agent tells of it yet.
 const GREETED: Duration = Duration::from_mins(5);
 
+/// Who was not heard for more than so many intervals was silent.
+const SILENCE: u32 = 2;
+
 /// How a stream is that has never answered us. It ends with its first answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Baseline {
@@ -76,14 +79,20 @@ impl Engine {
     pub(super) fn note_answer(&mut self, stream: StreamId, sent: Instant) {
         let now = self.clock.now().mono;
         let Some(state) = self.streams.get(stream) else { return };
-        let is_first = state.heard.is_none();
-        state.heard = state.heard.max(Some(sent));
+        let before = state.heard;
+        let is_first = before.is_none();
+        state.heard = before.max(Some(sent));
         state.confirmed = false;
         let owner = state.owner;
+        let by_icmp = state.planned.stream.protocol == Protocol::Icmp;
+        let silence = state.planned.interval * SILENCE;
         if is_first {
             state.baseline = None;
             let since = state.fresh.take();
             self.greet(stream, now, since);
+        }
+        if let Some(before) = before.filter(|before| by_icmp && sent.since(*before) > silence) {
+            self.ask_ports_again(stream, before);
         }
         if let Some(owner) = owner {
             self.owner_alive(owner, sent);

@@ -379,6 +379,23 @@ impl Engine {
         }
     }
 
+    /// The target of a stream is heard again by ICMP, after a silence since `before`. If all that is known of its port was
+    /// lost in that silence, a SYN goes there as soon as its own rate allows; if that is lost too, it stays backed off.
+    pub(super) fn ask_ports_again(&mut self, stream: StreamId, before: Instant) {
+        let now = self.clock.now().mono;
+        let Some(state) = self.streams.get(stream) else { return };
+        let target = Arc::clone(&state.planned.stream.target);
+        for protocol in [Protocol::Tcp, Protocol::Connect] {
+            let kin = Stream { target: Arc::clone(&target), protocol };
+            let Some(id) = self.streams.by_stream.get(&kin).copied() else { continue };
+            let Some(state) = self.streams.get(id) else { continue };
+            let due = state.grid.at_or_after(now.max(state.last_due + state.planned.interval));
+            if state.backed_off() && state.last_due > before && due < state.due {
+                self.reschedule(id, due);
+            }
+        }
+    }
+
     fn reschedule(&mut self, stream: StreamId, due: Instant) {
         if let Some(state) = self.streams.get(stream) {
             state.due = due;

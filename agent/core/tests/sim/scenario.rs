@@ -59,6 +59,9 @@ pub(crate) struct Scenario {
     /// Nobody can say what becomes of some probes: `unknown` is right.
     #[serde(default)]
     pub(crate) vague: bool,
+    /// The least time between two SYNs with back-off, if it is less than its own: something ends it early.
+    #[serde(default)]
+    pub(crate) back_off_ms: Option<u64>,
     #[serde(skip)]
     removed: BTreeSet<String>,
 }

@@ -61,7 +61,15 @@ impl Index {
 
     /// A pod of the list. That it runs is no news: since when is known only if the watch had seen it start.
     pub fn include(&mut self, pod: &SeenPod) {
-        let (uid, entry) = self.entry(pod, None);
+        self.list(self.entry(pod, None, false));
+    }
+
+    /// A pod of a list of all that run, which is read again and again: who was not in the one before has just begun.
+    pub fn include_as_new(&mut self, pod: &SeenPod, now: Instant) {
+        self.list(self.entry(pod, Some(now), true));
+    }
+
+    fn list(&mut self, (uid, entry): (Arc<str>, Entry)) {
         if let Some(next) = self.next.as_mut().filter(|_| !uid.is_empty()) {
             next.insert(uid, entry);
         }
@@ -77,7 +85,7 @@ impl Index {
     /// A pod is new or has changed; `now` unless that may have been long ago.
     pub fn apply(&mut self, pod: &SeenPod, now: Option<Instant>) {
         if !pod.uid().is_empty() {
-            let (uid, entry) = self.entry(pod, now);
+            let (uid, entry) = self.entry(pod, now, false);
             self.entries.insert(uid, entry);
         }
     }
@@ -87,8 +95,8 @@ impl Index {
         self.entries.remove(pod.uid());
     }
 
-    /// What is remembered of a pod; `now` if it changed just now.
-    fn entry(&self, pod: &SeenPod, now: Option<Instant>) -> (Arc<str>, Entry) {
+    /// What is remembered of a pod; `now` if it changed just now. Where `all` that run were known, a stranger is new.
+    fn entry(&self, pod: &SeenPod, now: Option<Instant>, all: bool) -> (Arc<str>, Entry) {
         let before = self.entries.get_key_value(pod.uid());
         let uid = before.map_or_else(|| pod.uid().into(), |(uid, _)| Arc::clone(uid));
         let before = before.map(|(_, entry)| entry);
@@ -100,6 +108,7 @@ impl Index {
         let running_since = match before {
             Some(Entry::In(known)) if known.addresses == addresses => known.running_since,
             Some(Entry::In(_) | Entry::Out { before_it_ran: true }) => now,
+            None if all => now,
             Some(Entry::Out { before_it_ran: false }) | None => None,
         };
         let known = before.and_then(|entry| match entry {

@@ -9,35 +9,60 @@ const FIRST: Duration = Duration::from_millis(800);
 
 /// The longest wait after a failure that says nothing of the server's load. It is short, so that all is caught up
 /// within 10 s once the server is back: until then it refuses connections, which costs it nothing.
-const LONGEST: Duration = Duration::from_secs(8);
+const LONGEST: Duration = Duration::from_secs(6);
 
-/// The longest wait where the server answers that it cannot or will not.
+/// The longest wait where the server has answered [`STARTING`] times that it cannot or will not.
 const LONGEST_REFUSED: Duration = Duration::from_secs(30);
 
+/// A server that starts refuses for half a minute at most what it will soon grant: it knows no rights yet, or is busy.
+const STARTING: u32 = 10;
+
+/// What was wrong, as far as it matters for how soon to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nobody answers.
+    Silence,
+    /// The server answers that it cannot or will not.
+    Refusal,
+    /// The server answers, and only what we know is of no use any more.
+    Expiry,
+}
+
 /// Doubling waits with jitter, so that agents which failed together do not come back together.
+///
+/// Each kind of failure is counted apart. When a server is back after a long silence, its first refusals and the news that
+/// all must be listed again are no reason to wait for as long as one did for the server.
 #[derive(Debug, Clone)]
 pub struct Pause {
-    failures: u32,
+    /// By [`After`].
+    failures: [u32; 3],
     random: Random,
 }
 
 impl Pause {
     /// With jitter from a seed.
     pub fn new(random: Random) -> Self {
-        Self { failures: 0, random }
+        Self { failures: [0; 3], random }
     }
 
-    /// The wait after one more failure; `refused` if the server answered.
-    pub fn next(&mut self, refused: bool) -> Duration {
-        let longest = if refused { LONGEST_REFUSED } else { LONGEST };
-        let whole = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
-        self.failures = self.failures.saturating_add(1);
+    /// The wait after one more failure.
+    pub fn next(&mut self, after: After) -> Duration {
+        let mut before = 0;
+        if let Some(count) = self.failures.get_mut(after as usize) {
+            before = *count;
+            *count = count.saturating_add(1);
+        }
+        let longest = match after {
+            After::Refusal if before >= STARTING => LONGEST_REFUSED,
+            After::Silence | After::Refusal | After::Expiry => LONGEST,
+        };
+        let whole = FIRST.saturating_mul(1 << before.min(10)).min(longest);
         self.random.between(whole / 2, whole)
     }
 
     /// Something went well: the next failure is the first.
     pub fn reset(&mut self) {
-        self.failures = 0;
+        self.failures = [0; 3];
     }
 }
 
@@ -78,22 +103,38 @@ mod tests {
 
     #[test]
     fn waits_double_with_jitter_up_to_their_bound_and_begin_anew() {
-        let mut pause = Pause::new(Random::seeded(1));
-        for whole in [800, 1_600, 3_200, 6_400, 8_000, 8_000] {
-            let waited = pause.next(false).as_millis();
-            assert!((whole / 2..=whole).contains(&waited), "{waited} of {whole}");
+        for after in [After::Silence, After::Refusal, After::Expiry] {
+            let mut pause = Pause::new(Random::seeded(1));
+            for whole in [800, 1_600, 3_200, 6_000, 6_000] {
+                let waited = pause.next(after).as_millis();
+                assert!((whole / 2..=whole).contains(&waited), "{waited} of {whole}");
+            }
+            pause.reset();
+            assert!(pause.next(after) <= FIRST);
         }
-        assert!(
-            pause.next(true) >= Duration::from_secs(15),
-            "a server that answers is left alone for longer"
-        );
-        pause.reset();
-        assert!(pause.next(true) <= FIRST);
+    }
+
+    #[test]
+    fn a_server_that_goes_on_refusing_is_left_alone_for_longer() {
+        let mut pause = Pause::new(Random::seeded(1));
+        let starting: Duration = (0..STARTING).map(|_| pause.next(After::Refusal)).sum();
+        assert!((20..60).contains(&starting.as_secs()), "{starting:?}");
+        assert!(pause.next(After::Refusal) >= LONGEST_REFUSED / 2);
+        assert!(pause.next(After::Silence) <= FIRST);
+    }
+
+    #[test]
+    fn after_a_long_silence_all_is_caught_up_within_ten_seconds() {
+        for seed in 0..100 {
+            let mut pause = Pause::new(Random::seeded(seed));
+            let waited = (0..50).map(|_| pause.next(After::Silence)).max().unwrap();
+            assert!(waited + pause.next(After::Expiry) < Duration::from_secs(7));
+        }
     }
 
     #[test]
     fn agents_that_failed_together_come_back_apart() {
-        let waits = (0..100).map(|seed| Pause::new(Random::seeded(seed)).next(false));
+        let waits = (0..100).map(|seed| Pause::new(Random::seeded(seed)).next(After::Silence));
         let mut waits: Vec<_> = waits.collect();
         waits.sort_unstable();
         waits.dedup();
@@ -103,6 +144,6 @@ mod tests {
     #[test]
     fn very_many_failures_do_not_overflow() {
         let mut pause = Pause::new(Random::drawn());
-        assert!((0..10_000).all(|_| pause.next(false) <= LONGEST));
+        assert!((0..10_000).all(|_| pause.next(After::Silence) <= LONGEST));
     }
 }

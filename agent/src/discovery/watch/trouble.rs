@@ -5,6 +5,8 @@ use std::fmt;
 
 use kube::core::Status;
 
+use super::pause::After;
+
 /// Something that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -76,12 +78,18 @@ impl TroubleKind {
         }
     }
 
-    /// Whether the server answered that it cannot or will not: asking again soon is of no use to it or us.
-    pub const fn is_answer(self) -> bool {
-        matches!(
-            self,
-            Self::Unauthorized | Self::Forbidden | Self::Busy | Self::Missing | Self::Refused | Self::Server
-        )
+    /// What it means for how soon to ask again.
+    pub const fn after(self) -> After {
+        match self {
+            Self::Unauthorized
+            | Self::Forbidden
+            | Self::Busy
+            | Self::Missing
+            | Self::Refused
+            | Self::Server => After::Refusal,
+            Self::Expired => After::Expiry,
+            Self::Unreachable | Self::Silent | Self::Garbled => After::Silence,
+        }
     }
 
     /// Whether a new client might do better.
