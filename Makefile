@@ -52,7 +52,8 @@ fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
 
 clippy: ## No warning in any crate; tests that `cargo test` leaves out are named
-	$(CARGO) clippy --quiet --workspace --all-targets --test discovery --test cluster --test e2e --test chart -- -D warnings
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --package podsonar-lab --test discovery --test cluster --test e2e --test chart -- -D warnings
 
 doc: ## Documentation without warnings
 	$(CARGO) doc --quiet --workspace --no-deps
