@@ -35,7 +35,8 @@ fn cluster() -> Shared {
         let images = vec![image("1", agent::STATIC_VARIABLE), image("next", agent::NEXT_VARIABLE)];
         let settings = Settings { nodes: 4, zones: 2, dual_stack: true, images, ..Settings::default() };
         let cluster = Cluster::start(settings).expect("a cluster");
-        let crds = tool::chart("crds").expect("definitions");
+        // kubectl follows no link to a folder.
+        let crds = tool::chart("crds").expect("definitions").canonicalize().expect("a folder");
         let folder = format!("--filename={}", crds.display());
         cluster.kubectl(&["apply", "--server-side", &folder]).expect("definitions that the server takes");
         cluster
