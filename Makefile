@@ -20,7 +20,7 @@ include release.mk
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes helm images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool chart build \
+.PHONY: help run test packages servers kubernetes helm images static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool chart build \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -86,11 +86,8 @@ next: # An agent with the next versions of what agents share, quickly built
 
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images static next ## The agent in a real cluster: discovery, security context, name servers, how soon faults are told (needs root)
+e2e: packages images static next ## The agent in a real cluster: discovery, faults, updates, times (needs root, 10 minutes)
 	$(E2E) --test discovery --test cluster
-	$(E2E) --test e2e -- agents:: article:: names:: times:: api_server_that
-
-bars: packages images static next ## What a cluster does all day, shortened: faults, updates, times. Not all of it is in e2e
 	$(E2E) --test e2e
 
 build: # The agent as the tests of the lab run it
