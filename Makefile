@@ -111,7 +111,7 @@ dashboards: ## The dashboards are what their source makes, fit Grafana's publish
 dashboards-write: ## Make the dashboards from dashboards/src
 	$(DASHBOARDS) write dashboards/grafana agent/tests/golden/scrape.txt
 
-chart-cluster: packages images static next helm ## The chart in a real cluster (10 minutes, needs root)
+chart-cluster: packages images static next helm ## The chart in a real cluster: installed, upgraded, rolled back, nodes off and on, in each way (9 minutes, needs root)
 	$(E2E) --test chart
 
 chart: build helm ## The chart: both Helms, unit tests, refusals, configurations that the agent takes, README
