@@ -17,10 +17,12 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 
 include release.mk
 
+DASHBOARDS := tests/tools/dashboards.sh main
+
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes helm images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool chart build \
+.PHONY: help run test packages servers kubernetes helm images static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write chart chart-cluster build \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -31,7 +33,7 @@ run: packages ## A mesh of three nodes in namespaces, agents and real pods on th
 	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
 	@$(TARGET)/release/podsonar-lab mesh --port $(PORT)
 
-test: packages servers fmt clippy doc purity deny versions manifest workflows sbom unit promtool chart fuzz ## Every check that needs no cluster
+test: packages servers fmt clippy doc purity deny versions manifest workflows sbom unit promtool dashboards chart fuzz ## Every check that needs no cluster
 
 packages: ## Install the Debian packages that the lab uses, if any is missing
 	@missing=$$(grep -v '^#' tests/packages.txt | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
@@ -52,7 +54,8 @@ fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
 
 clippy: ## No warning in any crate; tests that `cargo test` leaves out are named
-	$(CARGO) clippy --quiet --workspace --all-targets --test discovery --test cluster --test e2e --test chart -- -D warnings
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --package podsonar-lab --test discovery --test cluster --test e2e --test chart -- -D warnings
 
 doc: ## Documentation without warnings
 	$(CARGO) doc --quiet --workspace --no-deps
@@ -85,11 +88,8 @@ next: # An agent with the next versions of what agents share, quickly built
 
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images static next ## The agent in a real cluster: discovery, security context, name servers, how soon faults are told (needs root)
+e2e: packages images static next ## The agent in a real cluster: discovery, faults, updates, times (needs root, 10 minutes)
 	$(E2E) --test discovery --test cluster
-	$(E2E) --test e2e -- agents:: article:: names:: times:: api_server_that
-
-bars: packages images static next ## What a cluster does all day, shortened: faults, updates, times. Not all of it is in e2e
 	$(E2E) --test e2e
 
 build: # The agent as the tests of the lab run it
@@ -104,6 +104,15 @@ sim: ## Who probes whom at 3 to 5,000 nodes, as a table, with the bars that it m
 promtool: servers ## The golden scrape, rules and alerts by Prometheus' own promtool, 2.42 and 3: what fires in which cluster
 	tests/tools/promtool.sh check metrics < agent/tests/golden/scrape.txt
 	python3 dashboards/rules/tests/run.py $(TARGET)/rules $(CACHE)/servers/bin/promtool $(CACHE)/servers/bin/promtool3
+
+dashboards: ## The dashboards are what their source makes, fit Grafana's published types, and name only the agents' metrics
+	$(DASHBOARDS) check dashboards/grafana agent/tests/golden/scrape.txt
+
+dashboards-write: ## Make the dashboards from dashboards/src
+	$(DASHBOARDS) write dashboards/grafana agent/tests/golden/scrape.txt
+
+chart-cluster: packages images static next helm ## The chart in a real cluster: installed, upgraded, rolled back, nodes off and on, in each way (9 minutes, needs root)
+	$(E2E) --test chart
 
 chart: build helm ## The chart: both Helms, unit tests, refusals, configurations that the agent takes, README
 	PODSONAR_BIN=$(TARGET)/release/podsonar .ci/chart

@@ -595,10 +595,13 @@ fn check_means(plan: &Plan, means: MeansByChannel, sockets: &mut ProbeSockets) -
             Family::ALL.into_iter().any(may)
         })
     });
+    // What a mesh brings may be probed by whatever there is.
+    let peers = plan.probing().mesh.enabled && means.into_iter().flatten().any(|means| means != Means::None);
     let only_asks =
         plan.probing().planned.is_empty() && plan.probing().named.is_empty() && !plan.probing().mesh.enabled;
     if probed.is_empty()
         && !names
+        && !peers
         && !only_asks
         && let Some(error) = Channel::ALL.into_iter().find_map(|channel| sockets.take_error(channel))
     {

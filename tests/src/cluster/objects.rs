@@ -61,13 +61,12 @@ impl Cluster {
     pub fn find(&self, manifest: &str, kind: &str) -> Result<Value, LabError> {
         let line = ["create", "--dry-run=client", "--output=json", "--filename=-"];
         let text = self.kubectl_reading(&line, manifest)?;
-        let list: Value = serde_json::from_str(&text)
-            .map_err(|_| LabError::Malformed { what: "a list of objects", text: text.clone() })?;
-        let mut items = list.get("items").and_then(Value::as_array).into_iter().flatten();
-        let found = items.find(|object| object.get("kind").and_then(Value::as_str) == Some(kind));
-        found
-            .cloned()
-            .ok_or_else(|| LabError::Missing { what: "an object", hint: format!("no {kind} in {text}") })
+        // One object after another, not a list.
+        let objects: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(&text).into_iter().collect();
+        let objects = objects.map_err(|_| LabError::Malformed { what: "objects", text: text.clone() })?;
+        let found =
+            objects.into_iter().find(|object| object.get("kind").and_then(Value::as_str) == Some(kind));
+        found.ok_or_else(|| LabError::Missing { what: "an object", hint: format!("no {kind} in {text}") })
     }
 
     /// Removes the objects of a manifest, and waits until they are gone.

@@ -137,6 +137,7 @@ fn pod(cluster: &Cluster, way: &'static str) -> Value {
 /// Whether a namespace of this level would admit a pod, or why not.
 fn admits(cluster: &Cluster, level: &str, pod: &Value) -> Result<(), String> {
     let mut pod = pod.clone();
-    pod["metadata"]["namespace"] = json!(format!("admits-{level}"));
+    let metadata = pod.pointer_mut("/metadata").and_then(Value::as_object_mut).expect("an object");
+    metadata.insert("namespace".into(), format!("admits-{level}").into());
     cluster.dry_run(&pod.to_string()).map(drop).map_err(|error| error.to_string())
 }

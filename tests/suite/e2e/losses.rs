@@ -59,12 +59,6 @@ impl Losses {
         self.grown().filter(|(series, _)| series.contains("result=reply")).map(|(_, count)| count).sum()
     }
 
-    /// What agents of other nodes than this have called lost, with the counts.
-    pub(crate) fn lost_beyond(&self, node: &str) -> Vec<String> {
-        let source = format!("source={node} ");
-        self.lost().into_iter().filter(|series| !series.contains(&source)).collect()
-    }
-
     /// What any agent has called lost, with the counts.
     pub(crate) fn lost(&self) -> Vec<String> {
         let lost = self.grown().filter(|(series, count)| series.contains("result=lost") && *count > 0.0);
