@@ -13,45 +13,33 @@ mod faults;
 mod losses;
 #[path = "e2e/names.rs"]
 mod names;
+#[path = "e2e/shared.rs"]
+mod shared;
 #[path = "e2e/times.rs"]
 mod times;
 
+use podsonar_lab::Cluster;
 use podsonar_lab::clock::Deadline;
-use podsonar_lab::cluster::{Image, Settings};
+use podsonar_lab::cluster::Settings;
 use podsonar_lab::scrape::Scrape;
-use podsonar_lab::{Cluster, agent};
-use std::ops::{Deref, DerefMut};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
-
-/// The cluster, for as long as a test uses it. Its end is this process's end.
-struct Shared(MutexGuard<'static, Cluster>);
+use shared::{Shared, images, install_pods, minute};
+use std::sync::{LazyLock, Mutex};
 
 /// The cluster with ready agents, once no other test uses it.
 fn cluster() -> Shared {
     static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
-        let image = |tag: &str, variable| {
-            let program = agent::static_binary(variable).expect("the agent");
-            Image { name: "podsonar".into(), program, tag: tag.into() }
-        };
-        let images = vec![image("1", agent::STATIC_VARIABLE), image("next", agent::NEXT_VARIABLE)];
-        let cluster = Cluster::start(Settings { images, dual_stack: true, ..Settings::default() });
-        Mutex::new(cluster.expect("a cluster"))
+        let settings = Settings { images: images(), dual_stack: true, ..Settings::default() };
+        Mutex::new(Cluster::start(settings).expect("a cluster"))
     });
-    let mut shared = Shared(CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
-    // A test that failed left it as it was then.
-    shared.mend().expect("a whole cluster");
-    shared.wait_for_nodes(minute()).expect("all nodes");
+    let shared = Shared::of(&CLUSTER);
     shared.install_agents(minute()).expect("agents");
     shared
 }
 
-/// The same with real servers on all nodes, which stay for the next test.
+/// The same with real servers on all nodes.
 fn with_pods() -> Shared {
     let cluster = cluster();
-    cluster.apply(include_str!("manifests/web.yaml")).expect("pods");
-    cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
+    install_pods(&cluster);
     cluster
 }
 
@@ -66,32 +54,5 @@ fn wait_for_whole_watches(cluster: &Cluster, deadline: Deadline) {
         cluster
             .wait_for_metrics(&node.identity.name, deadline, "watches that are whole", whole)
             .expect("whole watches");
-    }
-}
-
-/// A deadline for what a cluster does in seconds.
-fn minute() -> Deadline {
-    Deadline::after(Duration::from_mins(1))
-}
-
-impl Deref for Shared {
-    type Target = Cluster;
-    fn deref(&self) -> &Cluster {
-        &self.0
-    }
-}
-
-impl DerefMut for Shared {
-    fn deref_mut(&mut self) -> &mut Cluster {
-        &mut self.0
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.keep_logs();
-            eprintln!("the cluster's logs stay in {}", self.folder().display());
-        }
     }
 }

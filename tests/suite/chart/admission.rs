@@ -1,12 +1,12 @@
 //! Which namespaces admit the agents, and what they can do there.
 
-use crate::release::{Release, label_namespace};
+use crate::release::{Release, enforce};
+use crate::shared::{field, file_of_agent};
 use crate::{Shared, cluster, minute};
 use podsonar_lab::Cluster;
 use podsonar_lab::cluster::watched::NAMESPACE;
 use podsonar_lab::scrape::Scrape;
 use serde_json::{Value, json};
-use std::process::Command;
 
 /// Levels of pod security, the widest first.
 const LEVELS: [&str; 3] = ["privileged", "baseline", "restricted"];
@@ -15,11 +15,7 @@ const LEVELS: [&str; 3] = ["privileged", "baseline", "restricted"];
 fn each_way_is_admitted_by_its_level_and_wider_ones_alone() {
     let cluster = cluster();
     for level in LEVELS {
-        let namespace = format!("admits-{level}");
-        let labels = format!("{{pod-security.kubernetes.io/enforce: {level}}}");
-        let object =
-            format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {labels}}}\n");
-        cluster.apply(&object).unwrap();
+        enforce(&cluster, &format!("admits-{level}"), level);
     }
     for (way, narrowest) in [
         ("default", "privileged"),
@@ -44,7 +40,7 @@ fn each_way_is_admitted_by_its_level_and_wider_ones_alone() {
 #[test]
 fn a_release_that_its_namespace_refuses_says_why_and_an_upgrade_to_the_right_level_runs() {
     let cluster = cluster();
-    label_namespace(&cluster, "baseline");
+    enforce(&cluster, NAMESPACE, "baseline");
     let refused = Release { helm: "helm", way: "default" };
     refused.install(&cluster, &[]);
     let reason = cluster
@@ -60,7 +56,7 @@ fn a_release_that_its_namespace_refuses_says_why_and_an_upgrade_to_the_right_lev
     baseline.upgrade(&cluster, &[]);
     run(&cluster, &Abilities { user: "0", capabilities: 1 << 13, icmp: "raw", tcp: "raw" });
 
-    label_namespace(&cluster, "restricted");
+    enforce(&cluster, NAMESPACE, "restricted");
     let restricted = Release { way: "restricted", ..refused };
     restricted.upgrade(&cluster, &[]);
     run(&cluster, &Abilities { user: "65532", capabilities: 0, icmp: "datagram", tcp: "connect" });
@@ -80,20 +76,14 @@ fn run(cluster: &Shared, wanted: &Abilities) {
     cluster.wait_for_rollout(NAMESPACE, "daemonset/podsonar", minute()).expect("agents that are ready");
     for node in cluster.nodes() {
         let name = &node.identity.name;
-        let status = status(cluster, name);
-        let field = |field: &str| {
-            let mut lines = status.lines().filter_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-            lines.next().unwrap_or_default().trim().to_owned()
-        };
-        let capabilities = u64::from_str_radix(&field("CapEff"), 16).expect("capabilities");
-        assert_eq!(capabilities, wanted.capabilities, "{name}");
-        assert_eq!(
-            u64::from_str_radix(&field("CapBnd"), 16).expect("capabilities"),
-            wanted.capabilities,
-            "{name}"
-        );
+        let status = file_of_agent(node, "status");
+        let field = |name| field(&status, name);
+        for set in ["CapEff", "CapBnd"] {
+            let capabilities = u64::from_str_radix(field(set), 16).expect("capabilities");
+            assert_eq!(capabilities, wanted.capabilities, "{set} on {name}");
+        }
         assert_eq!(field("Uid").split('\t').next(), Some(wanted.user), "{name}");
-        assert_eq!((&*field("NoNewPrivs"), &*field("Seccomp")), ("1", "2"), "{name}");
+        assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1", "2"), "{name}");
         let is_as_wanted = |page: &Scrape| {
             let is = |protocol, family, mode| {
                 let labels = [("protocol", protocol), ("family", family), ("mode", mode)];
@@ -113,15 +103,6 @@ fn run(cluster: &Shared, wanted: &Abilities) {
             })
             .expect("answers");
     }
-}
-
-/// What the kernel says of the agent's process on a node.
-fn status(cluster: &Cluster, node: &str) -> String {
-    let node = cluster.nodes().iter().find(|one| one.identity.name == node).expect("a node");
-    let mut command = Command::new("sh");
-    command.args(["-c", "cat /proc/$(pidof podsonar)/status"]);
-    let output = node.running().expect("on").machine.output(command).expect("a status");
-    String::from_utf8(output.stdout).expect("text")
 }
 
 /// A pod as the `DaemonSet` of a way would make it.

@@ -2,6 +2,7 @@
 
 use crate::losses::Losses;
 use crate::release::Release;
+use crate::shared::install_pods;
 use crate::{Shared, cluster, minute};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
@@ -28,8 +29,7 @@ fn agents_of_both_families_live_without_false_loss() {
 
 fn lives(release: Release) {
     let mut cluster = cluster();
-    cluster.apply(include_str!("../manifests/web.yaml")).expect("pods");
-    cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
+    install_pods(&cluster);
     // Not all agents at once: somebody must be there to watch.
     let one_by_one = "--set=updateStrategy.rollingUpdate.maxUnavailable=1";
     release.install(&cluster, &[one_by_one]);
@@ -40,7 +40,7 @@ fn lives(release: Release) {
     let pod = cluster.pods("web", "app=web").expect("pods").swap_remove(0);
     delete(&cluster, "web", &pod.name);
     losses.watch_until(&cluster, "another pod", |_| {
-        cluster.wait_for_rollout("web", "deployment/web", Deadline::after(Duration::ZERO)).is_ok()
+        cluster.wait_for_rollout("web", "deployment/web", now()).is_ok()
     });
     no_loss(&cluster, &mut losses, "a pod was killed");
 

@@ -74,16 +74,15 @@ pub(crate) fn ways() -> Vec<String> {
 /// Takes away what a test may have left, and gives the agents a namespace that admits everything.
 pub(crate) fn remove(cluster: &Cluster) {
     run(cluster, "helm", &["uninstall", NAME, "--ignore-not-found", "--wait"]);
-    label_namespace(cluster, "privileged");
+    enforce(cluster, NAMESPACE, "privileged");
 }
 
-/// Makes the agents' namespace enforce a level of pod security.
-pub(crate) fn label_namespace(cluster: &Cluster, level: &str) {
-    let namespace = format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
-         pod-security.kubernetes.io/enforce: {level}\n"
-    );
-    cluster.apply(&namespace).expect("a namespace");
+/// Makes a namespace that enforces a level of pod security, or one that exists enforce it.
+pub(crate) fn enforce(cluster: &Cluster, namespace: &str, level: &str) {
+    let labels = format!("{{pod-security.kubernetes.io/enforce: {level}}}");
+    let object =
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {labels}}}\n");
+    cluster.apply(&object).expect("a namespace");
 }
 
 /// Runs a Helm on the cluster's router, as the administrator.

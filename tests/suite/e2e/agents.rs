@@ -1,5 +1,6 @@
 //! The agents as the manifest says.
 
+use crate::shared::{field, file_of_agent};
 use crate::{cluster, minute, with_pods};
 use podsonar_lab::Cluster;
 use podsonar_lab::clock::wait_until;
@@ -7,7 +8,6 @@ use podsonar_lab::cluster::watched::METRICS_PORT;
 use podsonar_lab::server::prometheus::{Format, Prometheus, Version};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::process::Command;
 
 #[test]
 fn an_agent_is_ready_on_each_node_and_knows_where_it_is() {
@@ -46,29 +46,20 @@ fn agents_may_do_nothing_but_open_raw_sockets() {
     let cluster = cluster();
     for node in cluster.nodes() {
         let name = &node.identity.name;
-        let machine = &node.running().unwrap().machine;
-        let read = |path: &str| {
-            let mut command = Command::new("sh");
-            command.args(["-c", &format!("cat /proc/$(pidof podsonar)/{path}")]);
-            String::from_utf8(machine.output(command).unwrap().stdout).unwrap()
-        };
-        let status = read("status");
-        let field = |field: &str| {
-            let mut lines = status.lines().filter_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-            lines.next().unwrap_or_default().trim().to_owned()
-        };
+        let status = file_of_agent(node, "status");
+        let field = |name| field(&status, name);
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-            let capabilities = u64::from_str_radix(&field(set), 16).unwrap();
+            let capabilities = u64::from_str_radix(field(set), 16).unwrap();
             let wanted = if matches!(set, "CapInh" | "CapAmb") { 0 } else { 1 << 13 };
             assert_eq!(capabilities, wanted, "{set} on {name}: CAP_NET_RAW alone is 1 << 13");
         }
         assert_eq!(field("Uid"), "0\t0\t0\t0", "{name}");
         assert_eq!(field("NoNewPrivs"), "1", "{name}");
         assert_eq!(field("Seccomp"), "2", "{name}: filtered");
-        let mounts = read("mounts");
+        let mounts = file_of_agent(node, "mounts");
         let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).unwrap();
         assert!(root.split(' ').nth(3).unwrap().starts_with("ro,"), "{name}: {root}");
-        assert!(read("net/dev").contains("eth0"), "{name}: the pod's network, not the node's");
+        assert!(file_of_agent(node, "net/dev").contains("eth0"), "{name}: the pod's network, not the node's");
     }
 }
 

@@ -51,13 +51,10 @@ fn a_power_cut_without_notice_is_loss() {
     let mut losses = Losses::from_now(&cluster);
     cluster.node(6).unwrap().power_off().unwrap();
     losses.watch_until(&cluster, "losses", |losses| {
-        // Its own agent may call others lost.
-        let by_others = |series: &String| !series.contains("source=node6 ");
-        losses
-            .lost()
-            .iter()
-            .filter(|series| by_others(series))
-            .any(|series| series.contains("destination=node6 "))
+        // Told by others: its own agent may call others lost.
+        let is_it =
+            |series: &String| series.contains("destination=node6 ") && !series.contains("source=node6 ");
+        losses.lost().iter().any(is_it)
     });
     cluster.node(6).unwrap().power_on().unwrap();
     cluster.wait_for_node("node6", "True", minute()).unwrap();
