@@ -29,13 +29,22 @@ class World:
         self.dns = {}  # (node, server) -> function of the step: share that times out
         self.pods = False  # whether scraping adds the pod's name, which a restart changes
 
-    # What a scenario says.
+    def pairs(self, sources, destinations):
+        """Every pair of different nodes with such ends: each is a node, several, or with `None` all."""
+        return [(a, b) for a in self.chosen(sources) for b in self.chosen(destinations) if a != b]
+
+    def chosen(self, ends):
+        return self.nodes if ends is None else [ends] if isinstance(ends, str) else ends
+
+    def zone(self, zone):
+        """The nodes of a zone."""
+        return [node for node, its in self.nodes.items() if its == zone]
+
+    # What a scenario says. Ends are as `pairs` has them.
     def lose(self, source, destination, share, start=5, end=1e9):
-        """What `source` sends to `destination` is lost, one way; `None` is every other node."""
-        for a in [source] if source else self.nodes:
-            for b in [destination] if destination else self.nodes:
-                if a != b:
-                    self.ways.append((a, b, share, start, end))
+        """What `source` sends to `destination` is lost, one way."""
+        for a, b in self.pairs(source, destination):
+            self.ways.append((a, b, share, start, end))
 
     def off(self, node, start=5, end=1e9):
         """Powered off: not scraped, and silent."""
@@ -57,11 +66,9 @@ class World:
         self.restarts.append((node, at))
 
     def slower(self, source, destination, seconds, start, end=1e9):
-        """Round trips take longer; `None` is every other node."""
-        for a in [source] if source else self.nodes:
-            for b in [destination] if destination else self.nodes:
-                if a != b:
-                    self.floors += [(a, b, seconds, start, end), (b, a, seconds, start, end)]
+        """Round trips take longer."""
+        for a, b in self.pairs(source, destination):
+            self.floors += [(a, b, seconds, start, end), (b, a, seconds, start, end)]
 
     def says(self, node, metric, value=1, start=5, end=1e9, **labels):
         """A series of one agent: a number, or a function of the seconds since `start`, which counters need."""

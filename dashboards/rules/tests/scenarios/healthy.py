@@ -86,7 +86,6 @@ def a_gap_of_prometheus_itself_is_silent(**more):
 @scenario
 def two_short_outages_of_a_zone_are_silent(**more):
     world = cluster_of(9, **more)
-    for b in ("n2", "n5", "n8"):
-        for minute in (5, 9):
-            world.lose(b, None, 0.95, minute, minute + 0.5)
+    for minute in (5, 9):
+        world.lose(world.zone("b"), None, 0.95, minute, minute + 0.5)
     return world, {m: [] for m in range(4, 21)}

@@ -5,10 +5,8 @@ from world import cluster_of
 
 
 def fault(world, metric, source, destination, value=1):
-    for a in [source] if source else world.nodes:
-        for b in [destination] if destination else world.nodes:
-            if a != b:
-                world.says(a, metric, value, family="4", **world.path(a, b))
+    for a, b in world.pairs(source, destination):
+        world.says(a, metric, value, family="4", **world.path(a, b))
 
 
 MTU, FLOW = "podsonar_mtu_blackholed", "podsonar_blackholed_flows"
@@ -47,10 +45,9 @@ def a_black_hole_between_two_nodes_is_a_pair(**more):
 @scenario
 def a_black_hole_between_zones_is_a_zone_pair(**more):
     world = cluster_of(9, **more)
-    for a in ("n1", "n4", "n7"):
-        for b in ("n2", "n5", "n8"):
-            fault(world, MTU, a, b)
-            fault(world, MTU, b, a)
+    a, b = world.zone("a"), world.zone("b")
+    fault(world, MTU, a, b)
+    fault(world, MTU, b, a)
     return world, {20: ["PodsonarMtuBlackHole source_zone=a destination_zone=b"]}
 
 

@@ -7,19 +7,17 @@ from world import World, cluster_of
 @scenario
 def loss_between_two_zones_is_one_zone_pair(**more):
     world = cluster_of(9, **more)
-    for a in ("n1", "n4", "n7"):
-        for b in ("n2", "n5", "n8"):
-            world.lose(a, b, 0.05)
+    a, b = world.zone("a"), world.zone("b")
+    world.lose(a, b, 0.05)
     return world, {20: ["PodsonarZonePairLoss source_zone=a destination_zone=b"]}
 
 
 @scenario
 def a_zone_pair_cut_in_two_is_one_zone_pair(**more):
     world = cluster_of(9, **more)
-    for a in ("n1", "n4", "n7"):
-        for b in ("n2", "n5", "n8"):
-            world.lose(a, b, 1)
-            world.lose(b, a, 1)
+    a, b = world.zone("a"), world.zone("b")
+    world.lose(a, b, 1)
+    world.lose(b, a, 1)
     return world, {10: ["PodsonarZonePairLoss source_zone=a destination_zone=b"]}
 
 
@@ -27,8 +25,8 @@ def a_zone_pair_cut_in_two_is_one_zone_pair(**more):
 @scenario
 def a_zone_that_is_off_is_told_by_each_other_zone(**more):
     world = cluster_of(9, **more)
-    for b in ("n2", "n5", "n8"):
-        world.off(b)
+    for node in world.zone("b"):
+        world.off(node)
     return world, {
         10: [
             "PodsonarZonePairLoss source_zone=a destination_zone=b",
@@ -47,9 +45,8 @@ def a_bad_node_of_a_small_zone_is_no_zone_pair(**more):
 @scenario
 def a_zone_pair_and_a_bad_node_elsewhere_are_two(**more):
     world = cluster_of(12, **more)
-    for a in ("n1", "n4", "n7", "n10"):
-        for b in ("n2", "n5", "n8", "n11"):
-            world.lose(a, b, 0.05)
+    a, b = world.zone("a"), world.zone("b")
+    world.lose(a, b, 0.05)
     world.lose("n3", None, 0.05)
     return world, {
         20: [
@@ -84,10 +81,7 @@ def a_filter_between_all_agents_is_told_once(**more):
 @scenario
 def loss_within_one_zone_is_that_zone(**more):
     world = World({f"n{i}": "a" if i <= 4 else "b" if i <= 8 else "c" for i in range(1, 13)}, **more)
-    for i in (1, 2, 3, 4):
-        for j in (1, 2, 3, 4):
-            if i != j:
-                world.lose(f"n{i}", f"n{j}", 0.03)
+    world.lose(world.zone("a"), world.zone("a"), 0.03)
     return world, {20: ["PodsonarZonePairLoss source_zone=a destination_zone=a"]}
 
 
@@ -105,9 +99,7 @@ def loss_everywhere_as_told_by_half_of_the_agents_is_not_judged(**more):
 @scenario
 def a_zone_that_loses_what_all_others_send_is_its_zone_pairs(**more):
     world = cluster_of(9, **more)
-    for b in ("n2", "n5", "n8"):
-        for other in ("n1", "n3", "n4", "n6", "n7", "n9"):
-            world.lose(other, b, 0.05)
+    world.lose(world.zone("a") + world.zone("c"), world.zone("b"), 0.05)
     return world, {
         20: [
             "PodsonarZonePairLoss source_zone=a destination_zone=b",
