@@ -7,37 +7,13 @@
 # Kubernetes' own go.mod requires its published parts as v0.0.0 and replaces them by folders; kubernetes/go.mod replaces
 # each by its published version.
 set -eu
-tools=$(cd "$(dirname "$0")" && pwd)
+. "$(dirname "$0")/modules.sh"
 . "$tools/debian.sh"
 root=$cache/cluster/root
 bin=$cache/cluster/bin
 
-# module NAME: sets $module and $built, the folder for what is built from it, named after its pins.
-module() {
-    module=$tools/$1
-    built=$cache/$1-$(cat "$module"/go.mod "$module"/go.sum "$module"/*.go "$0" 2>/dev/null | sha256sum | cut -c1-16)
-    [ -e "$built/complete" ] && return
-    command -v go >/dev/null || { echo "kubernetes.sh: go is missing; $1 is built from its Go module" >&2; exit 1; }
-    echo "kubernetes.sh: building $1; this takes minutes, once" >&2
-    mkdir -p "$built"
-}
-
-# publish: offers what was built.
-publish() {
-    touch "$built/complete"
-    for program in "$built"/*; do
-        [ "$program" = "$built/complete" ] || ln -sfn "$program" "$bin/"
-    done
-}
-
-# build ARGUMENTS...: builds a program of the module into $built. Files of the source tree's version control, which
-# would change each time, stay out of it.
-build() { (cd "$module" && go build -mod=readonly -buildvcs=false -o "$built/" "$@"); }
-
-mkdir -p "$bin"
-
 module kubernetes
-if ! [ -e "$built/complete" ]; then
+if ! is_built; then
     version=$(awk '$1 == "require" && $2 == "k8s.io/kubernetes" { print $3 }' "$module/go.mod")
     minor=$(echo "$version" | cut -d. -f2)
     facts=k8s.io/component-base/version
@@ -50,7 +26,7 @@ fi
 publish
 
 module containerd
-if ! [ -e "$built/complete" ]; then
+if ! is_built; then
     for program in containerd containerd-shim-runc-v2 ctr; do
         CGO_ENABLED=0 build -ldflags "-s -w" -tags "no_btrfs no_devmapper no_zfs no_aufs" \
             "github.com/containerd/containerd/v2/cmd/$program"
@@ -59,7 +35,7 @@ fi
 publish
 
 module coredns
-if ! [ -e "$built/complete" ]; then
+if ! is_built; then
     CGO_ENABLED=0 build -ldflags "-s -w -X github.com/coredns/coredns/coremain.GitCommit=lab" .
 fi
 publish
