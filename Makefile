@@ -17,7 +17,7 @@ BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-be
 
 include release.mk
 
-DASHBOARDS := tests/tools/dashboards.sh main
+DASHBOARDS := tests/tools/dashboards.sh
 
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings

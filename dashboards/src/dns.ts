@@ -1,6 +1,6 @@
 // Names: which server is slow or wrong, and for whom.
 import { anyOf, dashboard, labelValues, line, nodes, section, zones } from './frame.js';
-import { ALL, graph, NONE, stack, stat, table, type Limit } from './panels.js';
+import { ALL, graph, LOSS, NONE, stack, stat, table, type Limit } from './panels.js';
 import { GRAPH, NOW, orZero, quantile, rate, share } from './promql.js';
 
 const servers = anyOf(labelValues('server', 'Server', 'podsonar_dns_queries_total{cluster=~"$cluster"}', 'server'));
@@ -13,7 +13,6 @@ const FAILED = 'result=~"servfail|refused|other_rcode|malformed|timeout|unreacha
 const QUERIES = 'podsonar_dns_queries_total';
 const DURATION = 'podsonar_dns_duration_seconds';
 const SLOW: Limit[] = [['green', 0], ['yellow', 0.02], ['orange', 0.1], ['red', 0.5]];
-const FAILING: Limit[] = [['green', 0], ['yellow', 0.001], ['orange', 0.01], ['red', 0.05]];
 
 const now = section(
   'Now',
@@ -42,7 +41,7 @@ const now = section(
         title: 'Servers fail',
         description: 'Share of questions that a server did not answer, or not as a server should: timeout, servfail, refused, unreachable, malformed.',
         unit: 'percentunit',
-        limits: FAILING,
+        limits: LOSS,
       },
       share(QUERIES, FAILED, ASKED, '', NOW),
     ),

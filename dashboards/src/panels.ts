@@ -42,7 +42,7 @@ export interface About {
 /** A colour from a value on; the first holds from minus infinity on. */
 export type Limit = [color: string, from: number];
 
-/** Shares of probes that are lost. */
+/** Shares of probes or questions that fail. */
 export const LOSS: Limit[] = [['green', 0], ['yellow', 0.001], ['orange', 0.01], ['red', 0.05]];
 /** Shares that should be all. */
 export const ALL: Limit[] = [['red', 0], ['orange', 0.99], ['yellow', 0.999], ['green', 0.9999]];

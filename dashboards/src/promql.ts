@@ -32,23 +32,16 @@ export function lossOnTheWay(matchers: string, by: string, window: string): stri
 
 /** A quantile of a histogram: of the native one, or where only the classic one is stored, of that. */
 export function quantile(q: number, metric: string, matchers: string, by: string, window: string): string {
-  const labels = by === '' ? 'le' : `${by}, le`;
   return [
     `histogram_quantile(${q}, ${rate(metric, matchers, by, window)})`,
     'or',
-    classicQuantile(q, metric, matchers, by, window, labels),
+    classicQuantile(q, metric, matchers, by, window),
   ].join('\n');
 }
 
 /** A quantile of a histogram that has no native form. */
-export function classicQuantile(
-  q: number,
-  metric: string,
-  matchers: string,
-  by: string,
-  window: string,
-  labels = by === '' ? 'le' : `${by}, le`,
-): string {
+export function classicQuantile(q: number, metric: string, matchers: string, by: string, window: string): string {
+  const labels = by === '' ? 'le' : `${by}, le`;
   return `histogram_quantile(${q}, ${rate(`${metric}_bucket`, matchers, labels, window)})`;
 }
 

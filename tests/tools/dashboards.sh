@@ -1,6 +1,6 @@
 #!/bin/sh
-# dashboards.sh SCRIPT ARGUMENTS: compiles dashboards/src, which checks it against the types of Grafana's published schema,
-# and runs one of its scripts. What package-lock.json pins is fetched once into a cache.
+# dashboards.sh ARGUMENTS...: compiles dashboards/src, which checks it against the types of Grafana's published schema, and
+# runs its main.js. What package-lock.json pins is fetched once into a cache.
 set -eu
 source=$(cd "$(dirname "$0")/../../dashboards/src" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/podsonar
@@ -19,6 +19,4 @@ ln -sfn "$built/node_modules" "$source/node_modules"
 out=$(mktemp -d "$built/out.XXXXXX")
 trap 'rm -rf "$out"' EXIT
 "$built/node_modules/.bin/tsc" --project "$source" --outDir "$out"
-script=$1
-shift
-node "$out/$script.js" "$@"
+node "$out/main.js" "$@"
