@@ -131,7 +131,7 @@ const faults = section(
     table(
       {
         title: 'Targets in trouble',
-        description: 'What agents call in trouble now, and how many agents say so: one alone may have the fault itself, all of them together mean the target or its node. States are explained under "podsonar_targets" in the README.',
+        description: 'What agents call in trouble now, and how many agents say so: one alone may have the fault itself, all of them together mean the target or its node. States are explained under "podsonar_targets" in docs/metrics.md.',
         unit: 'short',
       },
       [
@@ -240,7 +240,7 @@ const nodePairs = section(
         { from: 'Value', title: 'Loss, node to node', unit: 'percentunit', limits: LOSS },
       ],
       [`topk(20, ${loss(PAIRS, NODE_PAIR, NOW)} > 0)`],
-      'Loss',
+      'Loss, node to node',
     ),
     table(
       {

@@ -176,6 +176,7 @@ export const TO_NODE: Link = { title: 'This node', url: `/d/podsonar-node?var-no
 
 /** What is so now, one row for each combination of labels; several queries are joined by the labels they share. */
 export function table(about: About, columns: Column[], expressions: string[], sortBy: string): Panel {
+  if (!columns.some(({ title }) => title === sortBy)) throw new Error(`${about.title}: it has no column ${sortBy} to sort by`);
   const by = Object.fromEntries(columns.map(({ from }, place) => [from, place]));
   const names = Object.fromEntries(columns.map(({ from, title }) => [from, title]));
   const transformations: DataTransformerConfig[] = [
