@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::scrape::compare_table;
+
 /// A folder of its own for a test, which is gone with it.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -209,16 +211,5 @@ fn the_page_of_settings_has_a_valid_example_of_every_setting_and_the_table_of_al
     let unset: Vec<_> = shown.lines().filter(|line| line.contains("# default")).collect();
     assert!(unset.is_empty(), "the example leaves out {unset:#?}");
 
-    let (begin, end) = ("<!-- settings:begin -->\n", "<!-- settings:end -->");
-    let (before, rest) = page.split_once(begin).unwrap();
-    let (_, after) = rest.split_once(end).unwrap();
-    let wanted = format!("{before}{begin}{}{end}{after}", podsonar_core::config::setting::markdown_table());
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &wanted).unwrap();
-    } else {
-        assert!(
-            page == wanted,
-            "docs/configuration.md has another table of settings; run with UPDATE_GOLDEN=1"
-        );
-    }
+    compare_table("docs/configuration.md", "settings", &podsonar_core::config::setting::markdown_table());
 }

@@ -36,11 +36,7 @@ fn the_open_metrics_scrape_is_the_golden_file() {
 
 #[test]
 fn the_page_of_metrics_has_the_table_of_the_declarations() {
-    let page = fs::read_to_string(in_repository("docs/metrics.md")).unwrap();
-    let (begin, end) = ("<!-- metrics:begin -->\n", "<!-- metrics:end -->");
-    let (before, rest) = page.split_once(begin).expect("docs/metrics.md has the mark of the table's begin");
-    let (_, after) = rest.split_once(end).expect("docs/metrics.md has the mark of the table's end");
-    compare("docs/metrics.md", &format!("{before}{begin}{}{end}{after}", markdown_table()));
+    compare_table("docs/metrics.md", "metrics", &markdown_table());
 }
 
 #[test]
@@ -273,7 +269,7 @@ fn series(name: &str, sample: &model::Metric, le: Option<&str>) -> String {
     if labels.is_empty() { name.into() } else { format!("{name}{{{}}}", labels.join(",")) }
 }
 
-pub(crate) fn in_repository(path: &str) -> std::path::PathBuf {
+fn in_repository(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
@@ -286,8 +282,17 @@ pub(crate) fn feed_mesh(book: &Book) {
     mesh.count_trouble(Watched::Pods, TroubleKind::Expired);
 }
 
+/// Compares with what a page of the repository has between the marks of a table, as [`compare`] does.
+pub(crate) fn compare_table(path: &str, name: &str, table: &str) {
+    let page = fs::read_to_string(in_repository(path)).unwrap();
+    let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->"));
+    let (before, rest) = page.split_once(&begin).expect("the page has the mark of the table's begin");
+    let (_, after) = rest.split_once(&end).expect("the page has the mark of the table's end");
+    compare(path, &format!("{before}{begin}{table}{end}{after}"));
+}
+
 /// Compares with a file of the repository; with `UPDATE_GOLDEN=1` in the environment, writes it.
-pub(crate) fn compare(path: &str, actual: &str) {
+fn compare(path: &str, actual: &str) {
     let file = in_repository(path);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&file, actual).unwrap();

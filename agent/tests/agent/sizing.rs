@@ -13,7 +13,7 @@ use podsonar_core::config::Probing;
 
 use self::cluster::{Agent, probing};
 use self::exchange::Bytes;
-use crate::scrape::{compare, in_repository};
+use crate::scrape::compare_table;
 
 const NODES: [usize; 4] = [10, 100, 1_000, 5_000];
 /// On each node.
@@ -35,11 +35,7 @@ const LISTED_EVERY: f64 = 300.0;
 
 #[test]
 fn the_page_has_what_the_defaults_cost() {
-    let page = fs::read_to_string(in_repository("SIZING.md")).unwrap();
-    let (begin, end) = ("<!-- sizing:begin -->\n", "<!-- sizing:end -->");
-    let (before, rest) = page.split_once(begin).expect("SIZING.md has the mark of the table's begin");
-    let (_, after) = rest.split_once(end).expect("SIZING.md has the mark of the table's end");
-    compare("SIZING.md", &format!("{before}{begin}{}{end}{after}", table(&probing(""))));
+    compare_table("SIZING.md", "sizing", &table(&probing("")));
 }
 
 /// `make sizing` asks for this one.
@@ -81,6 +77,13 @@ impl Cost {
         let agents: Vec<Agent> =
             (0..SAMPLE).map(|number| Agent::new(number * nodes / SAMPLE, nodes, probing)).collect();
         let mean = |of: &dyn Fn(&Agent) -> f64| agents.iter().map(of).sum::<f64>() / SAMPLE as f64;
+        let series = |by_zone| {
+            let each = agents.iter().map(|agent| agent.series(by_zone));
+            let (classic, native) = each.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1));
+            (classic as f64 / SAMPLE as f64, native as f64 / SAMPLE as f64)
+        };
+        let (classic, native) = series(probing.by_zone);
+        let by_zone = if probing.by_zone { classic } else { series(true).0 };
         Self {
             nodes,
             peers: mean(&|agent| agent.peers as f64),
@@ -88,9 +91,9 @@ impl Cost {
             probes: mean(&|agent| agent.probes_per_second()),
             large: mean(&|agent| agent.large_per_second()),
             questions: mean(&|agent| agent.questions_per_second()),
-            classic: mean(&|agent| agent.series(probing.by_zone).0 as f64),
-            native: mean(&|agent| agent.series(probing.by_zone).1 as f64),
-            by_zone: mean(&|agent| agent.series(true).0 as f64),
+            classic,
+            native,
+            by_zone,
             fetches: mean(&|agent| agent.fetches_per_second()),
             bytes,
         }

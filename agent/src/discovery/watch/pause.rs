@@ -7,8 +7,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 /// The first wait, before jitter.
 const FIRST: Duration = Duration::from_millis(800);
 
-/// The longest wait after a failure that says nothing of the server's load. It is short, so that all is caught up
-/// within 10 s once the server is back: until then it refuses connections, which costs it nothing.
+/// The longest wait, but after many refusals. It is short, so that all is caught up within 10 s once the server is back: one that is
+/// away refuses connections, which costs it nothing, and one that starts will soon grant what it refuses.
 const LONGEST: Duration = Duration::from_secs(6);
 
 /// The longest wait where the server has answered [`STARTING`] times that it cannot or will not.

@@ -75,7 +75,11 @@ impl Agent {
         let mut directory = Directory::default();
         directory.set_own(Arc::new(view(number)), NOW);
         directory.set_peers(&peers, NOW);
-        for other in (0..nodes).filter(|other| chosen.iter().any(|peer| peer.node == name(*other))) {
+        let is_chosen = |other: &usize| {
+            let name = name(*other);
+            chosen.iter().any(|peer| peer.node == name)
+        };
+        for other in (0..nodes).filter(is_chosen) {
             directory.learn(Arc::new(view(other)), NOW);
         }
         let duties = roster.duties(&directory, &rules(probing));
