@@ -92,7 +92,7 @@ e2e: packages images static next ## The agent in a real cluster: discovery, faul
 	$(E2E) --test discovery --test cluster
 	$(E2E) --test e2e -- --skip an_api_server_that_is_away
 
-bars: packages images static next ## All of the real cluster's tests, also the one that has not held each time: how soon agents catch up with an API server
+bars: packages images static next ## All of the real cluster's tests, also the one that does not hold each time: the API server away, after which nodes of the lab may take over a minute
 	$(E2E) --test e2e
 
 build: # The agent as the tests of the lab run it

@@ -21,6 +21,7 @@ mod times;
 use podsonar_lab::Cluster;
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::Settings;
+use podsonar_lab::cluster::objects::Pod;
 use podsonar_lab::scrape::Scrape;
 use shared::{Shared, images, install_pods, minute};
 use std::sync::{LazyLock, Mutex};
@@ -55,4 +56,15 @@ fn wait_for_whole_watches(cluster: &Cluster, deadline: Deadline) {
             .wait_for_metrics(&node.identity.name, deadline, "watches that are whole", whole)
             .expect("whole watches");
     }
+}
+
+/// Waits until the agent of a node that was off has been started anew and answers, and returns it.
+fn wait_for_restart(cluster: &Cluster, before: &Pod) -> Pod {
+    cluster
+        .wait(minute(), "an agent that was started anew", |cluster| {
+            let agent = cluster.agent(&before.node).ok();
+            let agent = agent.filter(|agent| agent.ready && agent.restarts > before.restarts);
+            Ok(agent.filter(|_| cluster.scrape(&before.node).is_ok()))
+        })
+        .expect("the agent again")
 }

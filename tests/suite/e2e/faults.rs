@@ -1,6 +1,6 @@
 //! Faults of nodes, links and the control plane are real ones.
 
-use crate::{cluster, minute};
+use crate::{cluster, minute, wait_for_restart};
 use podsonar_lab::fault::{Faults, Loss};
 use podsonar_lab::link::Way;
 use podsonar_lab::scrape::Scrape;
@@ -61,12 +61,7 @@ fn a_node_without_power_is_noticed_and_comes_back_with_its_agent() {
     cluster.wait_for_node("node6", "Unknown", minute()).unwrap();
     cluster.node(6).unwrap().power_on().unwrap();
     cluster.wait_for_node("node6", "True", minute()).unwrap();
-    let after = cluster
-        .wait(minute(), "the agent of node6", |cluster| {
-            let agent = cluster.agent("node6").ok().filter(|agent| agent.ready);
-            Ok(agent.filter(|_| cluster.scrape("node6").is_ok()))
-        })
-        .unwrap();
+    let after = wait_for_restart(&cluster, &before);
     assert_eq!(after.uid, before.uid, "the same pod, started again");
     assert!(after.restarts > before.restarts, "{before:?} {after:?}");
     wait_for_replies(&cluster, "node6");
