@@ -23,7 +23,7 @@ DASHBOARDS := tests/tools/dashboards.sh
 export RUSTDOCFLAGS := -D warnings
 
 .PHONY: help run test packages servers kubernetes helm images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write chart chart-cluster build \
-  bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
+  bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-node bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -123,7 +123,7 @@ chart: build helm ## The chart: both Helms, unit tests, refusals, configurations
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
 
-bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-peers bench-api ## All benchmarks, whole; they write BENCHMARKS.md
+bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-node bench-peers bench-api ## All benchmarks, whole; they write BENCHMARKS.md
 
 bench-api: build kubernetes ## Bytes from the API server to one agent of a large cluster
 	$(BENCH) api --write
@@ -148,6 +148,9 @@ bench-names: build servers ## CPU of the whole agent for 500 names
 
 bench-scrape: build ## CPU per scrape
 	$(BENCH) scrape --write
+
+bench-node: build kubernetes servers ## CPU and memory of an agent with 32 peers and 240 pods
+	$(BENCH) node --write
 
 bench-peers: build ## The same targets under podsonar, fping, oping, smokeping_prober and blackbox_exporter
 	tests/tools/peers.sh >/dev/null
