@@ -22,7 +22,8 @@ use std::time::Duration;
 /// The dashboards, by their files.
 const NAMES: [&str; 5] = ["overview", "node", "workload", "dns", "agents"];
 
-/// Panels that have nothing to show here, and why. Their queries are asked all the same, and must be understood.
+/// Panels that have nothing to show here, and why. Their queries are asked all the same, and must be understood; they have data in
+/// `scraping.rs`.
 const EMPTY_HERE: [(&str, &str, &str); 3] = [
     ("agents", "Oldest watch", "the mesh has no Kubernetes API to watch"),
     ("agents", "Age of watches", "the mesh has no Kubernetes API to watch"),

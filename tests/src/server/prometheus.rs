@@ -21,6 +21,20 @@ pub enum Version {
     Three,
 }
 
+impl Version {
+    /// The program, without arguments.
+    ///
+    /// # Errors
+    /// [`LabError::Missing`] if it was not made available.
+    pub fn command(self) -> Result<Command, LabError> {
+        let name = match self {
+            Self::Two => "prometheus",
+            Self::Three => "prometheus3",
+        };
+        Ok(Command::new(tool::server(name)?))
+    }
+}
+
 /// What it asks its targets for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -61,38 +75,31 @@ impl Prometheus {
         port: u16,
         jobs: &str,
     ) -> Result<Self, LabError> {
-        let (settings, arguments): (_, &[&str]) = match (version, format) {
-            (Version::Two, Format::Text) => ("", &[]),
-            (Version::Two, Format::Native) => ("", &["--enable-feature=native-histograms"]),
-            (Version::Three, Format::Text) => ("  scrape_protocols: [PrometheusText0.0.4]\n", &[]),
+        let mut command = version.command()?;
+        let settings = match (version, format) {
+            (Version::Two, Format::Text) => "",
+            (Version::Two, Format::Native) => {
+                command.arg("--enable-feature=native-histograms");
+                ""
+            }
+            (Version::Three, Format::Text) => "  scrape_protocols: [PrometheusText0.0.4]\n",
             (Version::Three, Format::Native) => {
-                ("  scrape_native_histograms: true\n  always_scrape_classic_histograms: true\n", &[])
+                "  scrape_native_histograms: true\n  always_scrape_classic_histograms: true\n"
             }
         };
         let config = format!(
             "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n{settings}scrape_configs:\n{jobs}"
         );
-        Self::with_config(host, version, port, &config, arguments)
+        Self::with_config(host, command, port, &config)
     }
 
-    /// The same with a configuration of its own, and further arguments.
-    pub fn with_config(
-        host: &Host,
-        version: Version,
-        port: u16,
-        config: &str,
-        arguments: &[&str],
-    ) -> Result<Self, LabError> {
+    /// The same with a configuration of its own: [`Version::command`] with what it is to have beside that.
+    pub fn with_config(host: &Host, mut command: Command, port: u16, config: &str) -> Result<Self, LabError> {
         let folder = folder(host, "prometheus")?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let file = folder.join("prometheus.yml");
         host.write_file(&file, config.as_bytes(), 0o644)?;
-        let program = match version {
-            Version::Two => "prometheus",
-            Version::Three => "prometheus3",
-        };
-        let mut command = Command::new(tool::server(program)?);
-        command.args(arguments).arg(format!("--web.listen-address={listen}"));
+        command.arg(format!("--web.listen-address={listen}"));
         command.arg(format!("--config.file={}", file.display()));
         command.arg(format!("--storage.tsdb.path={}/data", folder.display()));
         let process = host.spawn(command)?;
@@ -138,11 +145,18 @@ impl Prometheus {
         answer.pointer("/data/result").cloned().ok_or_else(|| malformed(&answer))
     }
 
+    /// The targets that it scrapes, as its API tells of them.
+    pub fn targets(&self) -> Result<Vec<Value>, LabError> {
+        let answer = self.ask("/api/v1/targets?state=active")?;
+        let targets = answer.pointer("/data/activeTargets").and_then(Value::as_array);
+        targets.cloned().ok_or_else(|| malformed(&answer))
+    }
+
     /// Why the last scrape of its first target failed; empty if it did not.
     pub fn last_error(&self) -> Result<String, LabError> {
-        let answer = self.ask("/api/v1/targets")?;
-        let error = answer.pointer("/data/activeTargets/0/lastError").and_then(Value::as_str);
-        error.map(str::to_owned).ok_or_else(|| malformed(&answer))
+        let targets = self.targets()?;
+        let error = targets.first().and_then(|target| target.get("lastError")).and_then(Value::as_str);
+        error.map(str::to_owned).ok_or_else(|| malformed(&targets.into()))
     }
 
     fn ask(&self, path: &str) -> Result<Value, LabError> {
