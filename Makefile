@@ -22,7 +22,7 @@ DASHBOARDS := tests/tools/dashboards.sh
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes helm images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write scraping chart chart-cluster build \
+.PHONY: help run test packages servers kubernetes helm images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write pictures scraping chart chart-cluster build \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-node bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -110,10 +110,15 @@ promtool: servers ## The golden scrape, rules and alerts by Prometheus' own prom
 	python3 dashboards/rules/tests/run.py $(TARGET)/rules $(CACHE)/servers/bin/promtool $(CACHE)/servers/bin/promtool3
 
 dashboards: ## The dashboards are what their source makes, fit Grafana's published types, and name only the agents' metrics
-	$(DASHBOARDS) check dashboards/grafana agent/tests/golden/scrape.txt
+	$(DASHBOARDS) main check dashboards/grafana agent/tests/golden/scrape.txt
 
 dashboards-write: ## Make the dashboards from dashboards/src
-	$(DASHBOARDS) write dashboards/grafana agent/tests/golden/scrape.txt
+	$(DASHBOARDS) main write dashboards/grafana agent/tests/golden/scrape.txt
+
+pictures: build packages servers ## Draw the README's pictures: a mesh that breaks and heals while Prometheus 3 watches (5 minutes, needs root)
+	$(CARGO) build --quiet --release --package podsonar-lab --bins
+	$(TARGET)/release/podsonar-lab pictures --answers $(TARGET)/pictures.json
+	$(DASHBOARDS) draw $(TARGET)/pictures.json docs/pictures
 
 scraping: build packages servers kubernetes helm ## How Prometheus 2 and 3 come to scrape agents: the PodMonitor by prometheus-operator's own generator, the README's job (needs root)
 	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --package podsonar-lab --test scraping

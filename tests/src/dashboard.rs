@@ -41,6 +41,8 @@ pub struct LabelValues {
 pub struct Panel {
     /// Its title.
     pub title: String,
+    /// The unit of its numbers, as Grafana names it.
+    pub unit: String,
     /// Its queries.
     pub queries: Vec<Query>,
 }
@@ -50,6 +52,8 @@ pub struct Panel {
 pub struct Query {
     /// The expression, with variables in it.
     pub text: String,
+    /// How its series are called: text with `{{label}}` in it.
+    pub legend: String,
     /// Whether it is asked for all the time that is shown, and not for its end alone.
     pub over_time: bool,
 }
@@ -85,7 +89,10 @@ impl Variable {
         let values = json.pointer("/query/query").and_then(Value::as_str);
         Some(Self {
             name: text(json.get("name")?)?,
-            all: json.get("allValue").and_then(text),
+            all: json
+                .get("allValue")
+                .and_then(text)
+                .filter(|_| json.get("includeAll") == Some(&Value::Bool(true))),
             values: values.map_or(Some(None), |query| LabelValues::parse(query).map(Some))?,
         })
     }
@@ -103,6 +110,7 @@ impl Panel {
         let targets = json.get("targets")?.as_array()?;
         Some(Self {
             title: json.get("title")?.as_str()?.to_owned(),
+            unit: json.pointer("/fieldConfig/defaults/unit")?.as_str()?.to_owned(),
             queries: targets.iter().map(Query::of).collect::<Option<_>>()?,
         })
     }
@@ -110,8 +118,9 @@ impl Panel {
 
 impl Query {
     fn of(json: &Value) -> Option<Self> {
-        let text = json.get("expr")?.as_str()?.to_owned();
-        Some(Self { text, over_time: json.get("range")?.as_bool()? })
+        let text = |part: &str| json.get(part)?.as_str().map(str::to_owned);
+        let (text, legend) = (text("expr")?, text("legendFormat")?);
+        Some(Self { text, legend, over_time: json.get("range")?.as_bool()? })
     }
 }
 
