@@ -22,7 +22,7 @@ DASHBOARDS := tests/tools/dashboards.sh
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes helm images static next cluster e2e bars fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write chart chart-cluster build \
+.PHONY: help run test packages servers kubernetes helm images static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write chart chart-cluster build \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-node bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -88,11 +88,8 @@ next: # An agent with the next versions of what agents share, quickly built
 
 E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images static next ## The agent in a real cluster: discovery, faults, updates, times (needs root, 10 minutes)
+e2e: packages images static next ## The agent in a real cluster: discovery, faults, updates, times (needs root, 12 minutes)
 	$(E2E) --test discovery --test cluster
-	$(E2E) --test e2e -- --skip an_api_server_that_is_away
-
-bars: packages images static next ## All of the real cluster's tests, also the one that does not hold each time: the API server away, after which nodes of the lab may take over a minute
 	$(E2E) --test e2e
 
 build: # The agent as the tests of the lab run it
