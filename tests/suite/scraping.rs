@@ -60,9 +60,6 @@ fn agents_are_found_and_named_by_their_node_with_the_pod_monitor_and_with_the_re
         .replace("  kubernetes_sd_configs: [{ role: pod }]\n", &format!("  static_configs: {of_readme}\n"));
     gives_the_labels_of_a_node(&world.start(Version::Two, 9095, &with_interval(&job), &[]));
 
-    for title in ["Oldest watch", "Age of watches"] {
-        shows(&by_operator, title);
-    }
     world.server.kill();
     shows(&by_operator, "Failures of watches");
 }
@@ -243,7 +240,7 @@ fn gives_the_labels_of_a_node(server: &Prometheus) {
     }
 }
 
-/// A panel about watches, which has nothing to show where there is no API server, has data here.
+/// A panel about the agents has data.
 fn shows(server: &Prometheus, title: &str) {
     let dashboard = Dashboard::read(&repository().join("dashboards/grafana/agents.json")).unwrap();
     let all = |variable: &Variable| (variable.name.clone(), variable.all.clone().unwrap_or_default());

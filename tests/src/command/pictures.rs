@@ -55,7 +55,7 @@ const PICTURES: [Picture; 3] = [
     },
     Picture {
         file: "latency",
-        title: "podsonar / overview: the way to zone-2 takes 2 ms more",
+        title: "podsonar / overview: the way to zone-2 takes 8 ms more",
         panels: [
             ("overview", "Round trip, zone to zone, median"),
             ("overview", "Round trip by zone pair, median"),
@@ -130,7 +130,7 @@ impl Pictures {
     }
 }
 
-/// One node loses a fifth of what it sends to others; the way to a zone is 2 ms longer.
+/// One node loses a fifth of what it sends to others; the way to a zone is 8 ms longer.
 fn break_things(mesh: &Mesh) {
     for node in &mesh.nodes {
         if node.name == LOSSY {
@@ -138,7 +138,7 @@ fn break_things(mesh: &Mesh) {
             node.link.set(Way::Back, Faults { loss, only: Only::icmp(), ..usual(node) });
         }
         if node.zone == FAR {
-            let delay = usual(node).delay + Duration::from_millis(2);
+            let delay = usual(node).delay + Duration::from_millis(8);
             node.link.set(Way::There, Faults { delay, ..usual(node) });
         }
     }
@@ -146,8 +146,8 @@ fn break_things(mesh: &Mesh) {
 
 /// The third zone is farther away than the others.
 fn usual(node: &Node) -> Faults {
-    let delay = Duration::from_micros(if node.zone == "zone-3" { 900 } else { 200 });
-    Faults { delay, jitter: Duration::from_micros(60), ..Faults::default() }
+    let delay = Duration::from_millis(if node.zone == "zone-3" { 3 } else { 1 });
+    Faults { delay, jitter: Duration::from_micros(100), ..Faults::default() }
 }
 
 /// All there is, where that can be chosen; agents; the node that loses.
