@@ -18,7 +18,7 @@ impl Shared {
         let mut shared = Self(cluster.lock().unwrap_or_else(PoisonError::into_inner));
         // A test that failed left it as it was then.
         shared.mend().expect("a whole cluster");
-        shared.wait_for_nodes(minute()).expect("all nodes");
+        shared.wait_for_nodes(kubelets()).expect("all nodes");
         shared
     }
 }
@@ -43,6 +43,13 @@ impl Drop for Shared {
             eprintln!("the cluster's logs stay in {}", self.folder().display());
         }
     }
+}
+
+/// Enough for kubelets to say that their nodes are ready once the API server is back. They compare what they would say with
+/// a watch of their own node, and that one is begun again after up to 30 s and as much more by chance (client-go's
+/// reflector): until then they see no difference from before, and say nothing.
+pub(crate) fn kubelets() -> Deadline {
+    Deadline::after(Duration::from_mins(2))
 }
 
 /// The agent of this version, and that of the next ones.
