@@ -35,7 +35,8 @@ impl Cluster {
         self.wait_for_kubelets(deadline)
     }
 
-    /// Waits until each kubelet knows of a mark that its node's agent gets now: it sees what else is new, too.
+    /// Waits until each kubelet knows of a mark that its node's agent gets now: it sees what else is new, too. A kubelet that
+    /// does not answer is asked again.
     fn wait_for_kubelets(&self, deadline: Deadline) -> Result<(), LabError> {
         let mark = unix_ns().to_string();
         let agents = self.agents()?;
@@ -46,7 +47,7 @@ impl Cluster {
         for agent in &agents {
             let path = format!("/api/v1/nodes/{}/proxy/pods", agent.node);
             self.wait(deadline, &format!("what kubelet of {} knows", agent.node), |cluster| {
-                let list = cluster.get(&path)?;
+                let Ok(list) = cluster.get(&path) else { return Ok(None) };
                 let mut pods = list.get("items").and_then(Value::as_array).into_iter().flatten();
                 let is_marked = |pod: &Value| pod.pointer(MARK).and_then(Value::as_str) == Some(&mark);
                 Ok(pods.any(is_marked).then_some(()))
