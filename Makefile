@@ -13,7 +13,8 @@ STATIC := $(TARGET)/static/$(HOST)/release/podsonar
 NEXT := $(TARGET)/next/$(HOST)/debug/podsonar
 PORT ?= 19988
 FUZZ_SECONDS ?= 10
-BENCH := $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
+# Benchmarks measure the binary that images have.
+BENCH := PODSONAR_BIN=$(abspath $(STATIC)) $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
 
 include release.mk
 
@@ -122,44 +123,44 @@ fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 
 bench: bench-cost bench-accuracy bench-loss bench-spacing bench-scrape bench-reload bench-dns bench-names bench-node bench-peers bench-api ## All benchmarks, whole; they write BENCHMARKS.md
 
-bench-api: build kubernetes ## Bytes from the API server to one agent of a large cluster
+bench-api: static kubernetes ## Bytes from the API server to one agent of a large cluster
 	$(BENCH) api --write
 
-bench-accuracy: build ## How far reported round trips are from the wire's
+bench-accuracy: static ## How far reported round trips are from the wire's
 	$(BENCH) accuracy --write
 
-bench-cost: build ## CPU per probe and memory, beside the limit
+bench-cost: static ## CPU per probe and memory, beside the limit
 	$(BENCH) cost --write
 
-bench-loss: build ## Losses reported against losses on the wire
+bench-loss: static ## Losses reported against losses on the wire
 	$(BENCH) loss --write
 
-bench-spacing: build ## How evenly probes leave
+bench-spacing: static ## How evenly probes leave
 	$(BENCH) spacing --write
 
 bench-dns: ## CPU of one question to a name server
 	$(CARGO) bench --quiet --package podsonar --bench dns
 
-bench-names: build servers ## CPU of the whole agent for 500 names
+bench-names: static servers ## CPU of the whole agent for 500 names
 	$(BENCH) names --write
 
-bench-scrape: build ## CPU per scrape
+bench-scrape: static ## CPU per scrape
 	$(BENCH) scrape --write
 
-bench-node: build kubernetes servers ## CPU and memory of an agent with 32 peers and 240 pods
+bench-node: static kubernetes servers ## CPU and memory of an agent with 32 peers and 240 pods
 	$(BENCH) node --write
 
-bench-peers: build ## The same targets under podsonar, fping, oping, smokeping_prober and blackbox_exporter
+bench-peers: static ## The same targets under podsonar, fping, oping, smokeping_prober and blackbox_exporter
 	tests/tools/peers.sh >/dev/null
 	$(BENCH) peers --write
 
 bench-rules: servers ## Time of one evaluation of the rules at 500 nodes, in a real Prometheus (12 minutes)
 	python3 dashboards/rules/tests/scale.py $(CACHE)/servers/bin/prometheus3
 
-bench-reload: build ## CPU per reload of the configuration
+bench-reload: static ## CPU per reload of the configuration
 	$(BENCH) reload --write
 
-soak: build packages images static next ## What takes minutes to show: verdicts in ten minutes of random loss, how soon dead paths and black holes are found
+soak: packages images static next ## What takes minutes to show: verdicts in ten minutes of random loss, how soon dead paths and black holes are found
 	$(BENCH) soak --write
 	PODSONAR_SOAK=1 $(E2E) --test e2e bars
 
