@@ -23,7 +23,7 @@ use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::Settings;
 use podsonar_lab::cluster::objects::Pod;
 use podsonar_lab::scrape::Scrape;
-use shared::{Shared, images, install_pods, kubelets, minute};
+use shared::{Shared, images, install_pods, minute};
 use std::sync::{LazyLock, Mutex};
 
 /// The cluster with ready agents, once no other test uses it.

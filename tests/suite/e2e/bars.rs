@@ -2,7 +2,7 @@
 //! `make soak` runs these for as long as issue 5 says, `make e2e` for less than a minute each.
 
 use crate::losses::Losses;
-use crate::{kubelets, minute, wait_for_restart, wait_for_whole_watches, with_pods};
+use crate::{minute, wait_for_restart, wait_for_whole_watches, with_pods};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
 use podsonar_lab::scrape::Scrape;
@@ -80,7 +80,7 @@ fn an_api_server_that_is_away_is_no_loss_and_agents_catch_up() {
     assert_eq!(losses.lost(), Vec::<String>::new());
     let restarts: Vec<u64> = cluster.agents().unwrap().iter().map(|agent| agent.restarts).collect();
     assert_eq!(restarts, before.iter().map(|agent| agent.restarts).collect::<Vec<_>>());
-    cluster.wait_for_nodes(kubelets()).unwrap();
+    cluster.catch_up().unwrap();
 }
 
 #[test]

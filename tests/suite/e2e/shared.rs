@@ -1,6 +1,7 @@
 //! [`Shared`]: a real cluster that all tests of a suite share, one after another, and what suites want of it.
 
 use podsonar_lab::clock::Deadline;
+use podsonar_lab::cluster::catch_up::LONGEST;
 use podsonar_lab::cluster::{Image, Node};
 use podsonar_lab::{Cluster, agent};
 use std::ops::{Deref, DerefMut};
@@ -18,7 +19,7 @@ impl Shared {
         let mut shared = Self(cluster.lock().unwrap_or_else(PoisonError::into_inner));
         // A test that failed left it as it was then.
         shared.mend().expect("a whole cluster");
-        shared.wait_for_nodes(kubelets()).expect("all nodes");
+        shared.wait_for_nodes(Deadline::after(LONGEST)).expect("all nodes");
         shared
     }
 }
@@ -43,13 +44,6 @@ impl Drop for Shared {
             eprintln!("the cluster's logs stay in {}", self.folder().display());
         }
     }
-}
-
-/// Enough for kubelets to say that their nodes are ready once the API server is back. They compare what they would say with
-/// a watch of their own node, and that one is begun again after up to 30 s and as much more by chance (client-go's
-/// reflector): until then they see no difference from before, and say nothing.
-pub(crate) fn kubelets() -> Deadline {
-    Deadline::after(Duration::from_mins(2))
 }
 
 /// The agent of this version, and that of the next ones.
