@@ -5,6 +5,10 @@
 mod accepted;
 #[path = "chart/admission.rs"]
 mod admission;
+#[path = "chart/answers.rs"]
+mod answers;
+#[path = "chart/leftovers.rs"]
+mod leftovers;
 #[path = "chart/life.rs"]
 mod life;
 #[path = "e2e/losses.rs"]
@@ -13,8 +17,12 @@ mod losses;
 mod release;
 #[path = "chart/reload.rs"]
 mod reload;
+#[path = "e2e/servers.rs"]
+mod servers;
 #[path = "e2e/shared.rs"]
 mod shared;
+#[path = "chart/steps.rs"]
+mod steps;
 
 use podsonar_lab::cluster::Settings;
 use podsonar_lab::{Cluster, tool};

@@ -14,7 +14,7 @@ fn running_agents_take_up_an_upgrade_of_their_configuration() {
     cluster.wait_for_rollout(NAMESPACE, "daemonset/podsonar", minute()).unwrap();
     let before = cluster.agents().unwrap();
     release.upgrade(&cluster, &["--set=config.targets[0]=127.0.0.1"]);
-    // kubelets look at what pods were given each minute or so.
+    // kubelets look at what pods were given every now and then.
     let kubelets = Deadline::after(Duration::from_mins(3));
     for agent in &before {
         cluster
