@@ -58,7 +58,7 @@ case $way in
     exit 2
     ;;
 esac
-# Without times of its own an image of the same sources is the same image.
+# Without times of its own an image of the same sources is the same image. A stage that is left out is no reason to warn.
 # shellcheck disable=SC2086 # the arguments are several words, on purpose
-buildah build --isolation oci --layers --timestamp 0 --signature-policy "$policy" \
+buildah --log-level error build --isolation oci --layers --timestamp 0 --signature-policy "$policy" \
     $arguments --tag "localhost/podsonar:$tag" "$tools/../.."

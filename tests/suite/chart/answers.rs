@@ -21,35 +21,37 @@ impl Answers {
         Self { before: before.collect() }
     }
 
-    /// Whether each node has an agent that since then was answered by the agents and pods of all other nodes, in both ways and
-    /// families, and that holds no loss back.
-    pub(crate) fn are_whole(&self, cluster: &Cluster) -> bool {
+    /// What is missing until each node has an agent that since then was answered by the agents and pods of all other nodes, in all ways
+    /// and families, and that holds no loss back.
+    pub(crate) fn missing(&self, cluster: &Cluster) -> Vec<String> {
         let agents = cluster.agents().unwrap_or_default();
-        cluster.nodes().iter().all(|node| {
-            let agent = agents.iter().find(|agent| agent.node == node.identity.name && agent.ready);
-            agent.is_some_and(|agent| self.is_whole(cluster, agent))
-        })
-    }
-
-    fn is_whole(&self, cluster: &Cluster, agent: &Pod) -> bool {
-        let Ok(now) = page(cluster, agent) else { return false };
-        let before = self.before.get(&key(agent));
-        let names = cluster.nodes().iter().map(|node| node.identity.name.as_str());
-        let is_answered = |destination| {
-            paths(destination).all(|labels| replies(Some(&now), &labels) > replies(before, &labels))
+        let names: Vec<&str> = cluster.nodes().iter().map(|node| node.identity.name.as_str()).collect();
+        let missing_of = |source: &&str| {
+            let agent = agents.iter().find(|agent| agent.node == *source && agent.ready);
+            let page = agent.and_then(|agent| Some((agent, page(cluster, agent).ok()?)));
+            let Some((agent, now)) = page else { return vec![format!("{source} has no agent")] };
+            let before = self.before.get(&key(agent));
+            let others = names.iter().filter(|name| *name != source);
+            let silent = others
+                .flat_map(|name| paths(name))
+                .filter(|labels| replies(Some(&now), labels) <= replies(before, labels));
+            let held = now.sum("podsonar_held_losses", &[]).filter(|held| *held > 0.0);
+            silent
+                .map(|labels| format!("{source} has no answer of {labels:?}"))
+                .chain(held.map(|held| format!("{source} holds {held} losses back")))
+                .collect()
         };
-        names.filter(|name| *name != agent.node).all(is_answered)
-            && now.sum("podsonar_held_losses", &[]).is_none_or(|held| held < 1.0)
+        names.iter().flat_map(missing_of).collect()
     }
 }
 
 type Labels<'a> = [(&'static str, &'a str); 5];
 
-/// All paths to a node.
+/// All paths to a node: to its agent, which is probed by ICMP alone, and to its pods.
 fn paths(destination: &str) -> impl Iterator<Item = Labels<'_>> {
-    let kinds = ["agent", "pod"].into_iter();
-    let ways = kinds.flat_map(|kind| ["icmp", "tcp"].map(|protocol| (kind, protocol)));
-    ways.flat_map(|way| ["4", "6"].map(|family| (way, family))).map(move |((kind, protocol), family)| {
+    let ways = [("agent", "icmp"), ("pod", "icmp"), ("pod", "tcp")];
+    let both = ways.into_iter().flat_map(|way| ["4", "6"].map(|family| (way, family)));
+    both.map(move |((kind, protocol), family)| {
         [
             ("kind", kind),
             ("protocol", protocol),
