@@ -7,7 +7,8 @@
 //! A list changes when a pod comes, goes or begins or ceases to answer. Ages, which always change, are kept out of it,
 //! so that "not modified" is the rule: the list has the instants at which pods became Running on its agent's own clock,
 //! and each answer, 200 or 304, carries in its headers what that clock shows ([`payload::CLOCK`]) and how old the
-//! agent's knowledge is ([`payload::WATCH_AGE`]).
+//! agent's knowledge is ([`payload::WATCH_AGE`]). A third says to each caller whether it is probed
+//! ([`payload::PROBES_YOU`]).
 
 pub mod accept;
 pub mod callers;

@@ -3,6 +3,7 @@
 //! The driver's thread owns the ledger. Nothing here waits: numbers are behind locks that nobody holds for longer
 //! than a copy, and the record's queue drops what does not fit.
 
+mod budget;
 mod faults;
 mod inbound;
 mod paths;
@@ -22,9 +23,11 @@ use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc::UnboundedSender;
 
-use self::paths::Paths;
+use self::budget::Budget;
+use self::inbound::Edges;
+use self::paths::{Paths, Place};
 use crate::condition::{Condition, Heard, Streak};
-use crate::metrics::state::{Metrics, Path, verdict};
+use crate::metrics::state::{Metrics, verdict};
 use crate::record::{Purpose, Recorder};
 
 /// How often removed streams' series are looked through.
@@ -69,9 +72,10 @@ pub struct Ledger {
     queried: Vec<Queried>,
     /// Where the ends of fetches go.
     fetches: Option<UnboundedSender<FetchedFrom>>,
+    budget: Budget,
     paths: Paths,
     targets: HashMap<Arc<Target>, Condition>,
-    edges: inbound::Edges,
+    edges: Edges,
 }
 
 /// A question that has ended, and how.
@@ -88,7 +92,7 @@ struct Entry {
     /// What each result needs to know of the stream, here because the target itself is far away in memory.
     kind: Kind,
     channel: Option<Channel>,
-    path: Arc<Path>,
+    place: Place,
     interval: Duration,
     shape: Shape,
     streak: Streak,
@@ -111,9 +115,10 @@ impl Ledger {
             queries: None,
             queried: Vec::new(),
             fetches: None,
+            budget: Budget::default(),
             paths: Paths::default(),
             targets: HashMap::new(),
-            edges: HashMap::new(),
+            edges: Edges::default(),
         }
     }
 
@@ -142,7 +147,7 @@ impl Ledger {
             stream: stream.clone(),
             kind: stream.target.kind,
             channel: stream.channel(),
-            path: self.paths.join(&self.metrics, stream, self.now),
+            place: self.paths.join(&mut self.budget, &self.metrics, stream, self.now),
             interval: planned.interval,
             shape: Shape::default(),
             streak: Streak::default(),
@@ -166,7 +171,8 @@ impl Ledger {
         let place = self.live.get_mut(id.slot());
         let Some(entry) = place.and_then(|place| place.take_if(|entry| entry.id == id)) else { return };
         self.forget_faults(&entry);
-        let unused = self.paths.leave(&self.metrics, &entry.stream, now);
+        let shown = (&entry.stream, &entry.place);
+        let unused = self.paths.leave(&mut self.budget, &self.metrics, shown, now);
         if let Some(shape) = unused.as_ref().and_then(|path| path.shape.as_ref()) {
             shape.leave();
         }
@@ -188,13 +194,13 @@ impl Ledger {
                     Some(Rtt::Observed(rtt)) => Some(rtt),
                     Some(Rtt::Estimated(_) | Rtt::Unmeasured) | None => None,
                 };
-                entry.path.count(answer, observed);
+                entry.place.path.count(answer, observed);
                 if let (Some(Rtt::Estimated(took)), Protocol::Connect) =
                     (outcome.result.rtt(), stream.protocol)
                 {
-                    self.metrics.observe_connect(&entry.path, took, self.health.control_is_good());
+                    self.metrics.observe_connect(&entry.place.path, took, self.health.control_is_good());
                 }
-                if let (Some(shape), Some(rtt)) = (&entry.path.shape, observed) {
+                if let (Some(shape), Some(rtt)) = (&entry.place.path.shape, observed) {
                     shape.note_rtt(rtt, clock.mono);
                 }
             }
@@ -206,8 +212,8 @@ impl Ledger {
                 }
             }
         }
-        if entry.path.shape.is_some() {
-            let mut tell = |finding| self.metrics.count_finding(&entry.path, finding);
+        if entry.place.path.shape.is_some() {
+            let mut tell = |finding| self.metrics.count_finding(&entry.place.path, finding);
             entry.shape.note(outcome, clock.mono, &mut tell);
         }
         if let (Some(sent), Some(channel)) = (&outcome.sent, entry.channel) {
@@ -276,8 +282,8 @@ impl Ledger {
         metrics.health.show(&self.health);
         if report.now >= self.next_expiry {
             self.next_expiry = report.now + EXPIRE_EVERY;
-            self.paths.expire(&self.metrics, self.now, self.retain);
-            inbound::expire(&mut self.edges, &self.metrics, self.now, self.retain);
+            self.paths.expire(&mut self.budget, &self.metrics, self.now, self.retain);
+            self.edges.expire(&mut self.budget, &self.metrics, self.now, self.retain);
         }
     }
 }

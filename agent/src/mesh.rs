@@ -187,8 +187,8 @@ impl Mesh {
         let before = self.directory.view(node).cloned();
         self.directory.learn(Arc::clone(&view), now);
         before.is_none_or(|before| {
-            (&before.pods, &before.addresses, before.epoch, before.leaving, &before.zone)
-                != (&view.pods, &view.addresses, view.epoch, view.leaving, &view.zone)
+            (&before.pods, &before.addresses, before.epoch, before.leaving, &before.zone, before.probes_us)
+                != (&view.pods, &view.addresses, view.epoch, view.leaving, &view.zone, view.probes_us)
         })
     }
 
@@ -210,6 +210,7 @@ impl Mesh {
             leaving: self.ending || node.leaving.is_some(),
             asked_at: now,
             watch_age: pods.health.age(now),
+            probes_us: None,
             pods: pods.pods.iter().map(local).collect(),
         });
         if pods.health.is_listed() {
@@ -273,22 +274,27 @@ impl Mesh {
         self.parts.lists.configure(rules, zones);
     }
 
-    /// Whose echo requests count: those of agents that have told their epoch. Whoever leaves will fall silent, which says
-    /// nothing of the way.
+    /// Whose echo requests count: those of agents that have told their epoch. Whoever leaves will fall silent, and so is
+    /// who has chosen others, as one may that sees another cluster for a while: neither says anything of the way.
     fn sources(&self) -> Vec<Source> {
         let source = |peer: &Peer| {
             let view = self.directory.view(&peer.node)?;
-            let leaves = peer.terminating || view.leaving;
-            (!leaves).then(|| Source::of(peer, view))
+            let quiet = peer.terminating || view.leaving || view.probes_us == Some(false);
+            (!quiet).then(|| Source::of(peer, view))
         };
         self.roster.peers().filter_map(source).collect()
     }
 
-    /// The addresses of all agents and of the nodes that tell theirs.
-    fn known_addresses(&self) -> Vec<IpAddr> {
-        let agents = self.peers.iter().flat_map(|peer| &peer.addresses);
+    /// The addresses of all agents, with whether we probe them, and of the nodes that tell theirs.
+    fn known_addresses(&self) -> Vec<(IpAddr, Option<bool>)> {
+        let probed = self.roster.peers().filter(|peer| !peer.terminating).map(|peer| &peer.node);
+        let probed: HashSet<&Arc<str>> = probed.collect();
+        let agents = self.peers.iter().flat_map(|peer| {
+            let probed = probed.contains(&peer.node);
+            peer.addresses.iter().map(move |address| (*address, Some(probed)))
+        });
         let nodes = self.directory.views().flat_map(|view| &view.addresses);
-        agents.chain(nodes).copied().collect()
+        agents.chain(nodes.map(|address| (*address, None))).collect()
     }
 
     fn show(&self, duties: &Duties) {

@@ -329,7 +329,8 @@ pub static ALL: &[Metric] = &[
         name: "podsonar_folded_destinations",
         kind: MetricType::Gauge,
         labels: &[],
-        help: "Nodes that are shown together as the destination other, because series.max has no room for them.",
+        help: "Nodes that are shown together as the destination, and the source, other: series.max has no room for them, or not \
+               for all of them.",
         samples: Samples::Agent(|metrics, family| metrics.folded.encode(family)),
     },
     Metric {

@@ -73,6 +73,9 @@ const SHUTDOWN: Duration = Duration::from_secs(8);
 /// Beyond the time in which each peer fetches once: their fetches are not all on time.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// After so long what the start needs has been done, and its code and constants give their memory back: 1.5 MB.
+const START: Duration = Duration::from_secs(10);
+
 /// How often it is checked that the driver still runs.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -155,6 +158,7 @@ async fn live(settings: Settings) -> Result<(), RunError> {
         agent.metrics.glance.begin();
     }
     let mut farewell: Option<Pin<Box<Sleep>>> = None;
+    let mut starting = Some(Box::pin(sleep(START)));
     loop {
         tokio::select! {
             _ = terminate.recv(), if farewell.is_none() => match agent.leave() {
@@ -162,6 +166,12 @@ async fn live(settings: Settings) -> Result<(), RunError> {
                 Some(time) => farewell = Some(Box::pin(sleep(time))),
             },
             () = ended(&mut farewell) => break,
+            () = ended(&mut starting) => {
+                starting = None;
+                if let Err(error) = podsonar_net::return_code_memory() {
+                    tracing::debug!(%error, "code that only the start needed stays in memory");
+                }
+            }
             _ = interrupt.recv() => break,
             _ = watch.tick() => {
                 if agent.driver.is_finished() {
@@ -489,8 +499,8 @@ async fn news(mesh: &mut Option<Mesh>) {
 }
 
 /// Waits until peers have had time to hear that this agent ends.
-async fn ended(farewell: &mut Option<Pin<Box<Sleep>>>) {
-    match farewell {
+async fn ended(wait: &mut Option<Pin<Box<Sleep>>>) {
+    match wait {
         Some(time) => time.as_mut().await,
         None => pending().await,
     }

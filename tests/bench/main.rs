@@ -11,6 +11,7 @@ mod limit;
 mod load;
 mod loss;
 mod names;
+mod node;
 mod path;
 mod peers;
 mod reload;
@@ -54,6 +55,8 @@ enum Command {
     Reload(Options),
     /// Bytes from the API server to one agent of a large cluster
     Api(Options),
+    /// CPU and memory of an agent with 32 peers and 240 pods
+    Node(Options),
     /// CPU for asking for names
     Names(Options),
     /// Verdicts over minutes: those that must come, and those that must not
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Command::Spacing(options) => spacing::run(&options).and_then(|report| finish(&report, &options)),
         Command::Reload(options) => reload::run(&options).and_then(|report| finish(&report, &options)),
         Command::Api(options) => api::run(&options).and_then(|report| finish(&report, &options)),
+        Command::Node(options) => node::run(&options).and_then(|report| finish(&report, &options)),
         Command::Names(options) => names::run(&options).and_then(|report| finish(&report, &options)),
         Command::Scrape(options) => scrape::run(&options).and_then(|report| finish(&report, &options)),
         Command::Soak(options) => soak::run(&options).and_then(|report| finish(&report, &options)),

@@ -491,6 +491,7 @@ impl Errands for Lists {
             leaving: false,
             asked_at: SystemClocks.mono(),
             watch_age: Some(Duration::ZERO),
+            probes_us: None,
             pods: Vec::new(),
         };
         let fetched = if self.reachable.load(Relaxed) {

@@ -48,6 +48,13 @@ fn with_pods() -> Shared {
     cluster
 }
 
+/// Enough for kubelets to say that their nodes are ready once the API server is back. They compare what they would say with
+/// a watch of their own node, and that one is begun again after up to 30 s and as much more by chance (client-go's
+/// reflector): until then they see no difference from before, and say nothing.
+fn kubelets() -> Deadline {
+    Deadline::after(Duration::from_mins(2))
+}
+
 impl Losses {
     /// Reads for so long.
     fn watch(&mut self, cluster: &Cluster, time: Duration) {

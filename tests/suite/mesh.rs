@@ -6,6 +6,8 @@
 mod exchange;
 #[path = "mesh/probed.rs"]
 mod probed;
+#[path = "mesh/restricted.rs"]
+mod restricted;
 #[path = "mesh/show.rs"]
 mod show;
 #[path = "mesh/silence.rs"]
@@ -30,7 +32,8 @@ const SETTINGS: &str = "probes: { agents_interval: 1s, pods_interval: 1s, own_po
 /// A mesh with an agent on each node and two pods: the first serves its port, the second does not.
 struct World {
     mesh: Mesh,
-    _listeners: Vec<Listener>,
+    /// Those of the first pods, node-1's first.
+    listeners: Vec<Listener>,
     _lab: Lab,
 }
 
@@ -45,7 +48,7 @@ impl World {
         for node in &mesh.nodes {
             node.configure(&format!("{SETTINGS}{settings}")).unwrap();
         }
-        Self { mesh, _listeners: listeners, _lab: lab }
+        Self { mesh, listeners, _lab: lab }
     }
 
     /// Three nodes whose agents have all seen everything.

@@ -14,8 +14,8 @@ use crate::time::{Instant, Movement, WallTime};
 use crate::wire::answer::Key;
 use crate::wire::icmp::header_sequence;
 
-/// How long a finished probe is remembered, so that late and duplicate answers are known for what they are. A
-/// target sends its SYN-ACK again one second after the first (RFC 6298 §2).
+/// How long a finished probe is remembered from its end on, so that late and duplicate answers are known for what they
+/// are. A target sends its SYN-ACK again one second after the first (RFC 6298 §2).
 const REMEMBER: Duration = Duration::from_millis(1_200);
 
 /// Names one probe. A stale name finds nothing: its generation has passed.
@@ -194,11 +194,12 @@ impl Inflight {
         self.deadlines.push(deadline, id);
     }
 
-    /// A flying probe has its result; it is remembered for a while from its deadline on.
-    pub(crate) fn land(&mut self, id: ProbeId, state: State) {
+    /// A flying probe has its result at `now`; it is remembered for a while.
+    pub(crate) fn land(&mut self, id: ProbeId, state: State, now: Instant) {
         if let Some(probe) = self.get(id) {
             probe.state = state;
             self.set_flying(id, false);
+            self.remembered.push_back((now + REMEMBER, id));
         }
     }
 
@@ -207,25 +208,18 @@ impl Inflight {
         self.deadlines.push(deadline, id);
     }
 
-    /// The next flying probe whose deadline is at or before `now`. Those that have landed are remembered from here
-    /// on; the caller sees to it that the returned one lands, or gives it more time.
+    /// The next flying probe whose deadline is at or before `now`. The caller sees to it that it lands, or gives it more
+    /// time.
     pub(crate) fn pop_deadline(&mut self, now: Instant) -> Option<ProbeId> {
         while let Some((deadline, id)) = self.deadlines.first()
             && deadline <= now
         {
             self.deadlines.pop();
-            match self.slot(id).map(|slot| slot.flying) {
-                Some(true) => return Some(id),
-                Some(false) => self.remember(id, now),
-                None => {}
+            if self.slot(id).is_some_and(|slot| slot.flying) {
+                return Some(id);
             }
         }
         None
-    }
-
-    /// Keeps a landed probe for a while longer.
-    pub(crate) fn remember(&mut self, id: ProbeId, now: Instant) {
-        self.remembered.push_back((now + REMEMBER, id));
     }
 
     /// Drops what was remembered long enough.

@@ -79,6 +79,8 @@ pub struct NodeView {
     /// How old the owner's own knowledge of its pods was then: zero while its watch is whole, else the time since it
     /// broke or was last heard; `None` before the first list.
     pub watch_age: Option<Duration>,
+    /// Whether its agent probes ours, which it tells each caller for itself; `None` if it does not say.
+    pub probes_us: Option<bool>,
     /// Its pods, in order of UID.
     pub pods: Vec<Pod>,
 }

@@ -5,6 +5,7 @@
 //! and the network next to it do.
 
 mod clock;
+mod code;
 mod control;
 mod datagram;
 mod errno;
@@ -34,6 +35,7 @@ use podsonar_core::wire::Channel;
 use podsonar_core::wire::answer::Framing;
 
 pub use crate::clock::{monotonic, read_clocks};
+pub use crate::code::return_code_memory;
 pub use crate::datagram::{Arrival, Datagram, Datagrams};
 pub use crate::errors::icmp_errors_arrive;
 pub use crate::mtu::route_mtu;

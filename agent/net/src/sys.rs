@@ -7,6 +7,7 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -25,6 +26,19 @@ pub fn return_large_memory() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
     }
+}
+
+/// Lets go of the memory of a part of the program's file (`madvise(2)`, `MADV_DONTNEED`): the next use of a page brings it
+/// back as the file has it. Only for what cannot be written to and never was.
+///
+/// # Errors
+/// The kernel's, such as `EINVAL` for what does not begin with a page.
+pub(crate) fn drop_file_pages(part: Range<usize>) -> io::Result<()> {
+    let start = ptr::with_exposed_provenance_mut(part.start);
+    // SAFETY: the kernel itself named the range as a part of this program's file that cannot be written to and is as the
+    // file has it, so each page there holds the same before and after.
+    let result = unsafe { libc::madvise(start, part.len(), libc::MADV_DONTNEED) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// One packet for [`send`].

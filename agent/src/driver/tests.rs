@@ -838,6 +838,7 @@ impl Errands for Owner {
             // Late enough for any loss of this test.
             asked_at: Instant::from_nanos(1_000_000 * MILLISECOND),
             watch_age: Some(Duration::ZERO),
+            probes_us: None,
             pods: if matches!(self.told, Told::Here) { vec![pod] } else { Vec::new() },
         };
         let fetched = match self.told {

@@ -77,6 +77,7 @@ pub(super) fn accept(body: &[u8], asked: &str, rules: &Rules) -> Result<Accepted
         leaving: list.leaving,
         asked_at: Instant::default(),
         watch_age: None,
+        probes_us: None,
         pods,
     };
     Ok(Accepted { view, running, refused })

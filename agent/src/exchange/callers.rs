@@ -1,6 +1,6 @@
 //! Who may read our list.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -19,7 +19,8 @@ pub const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 /// anybody can call.
 #[derive(Debug, Default)]
 pub struct Callers {
-    known: RwLock<Arc<HashSet<IpAddr>>>,
+    /// Known callers, and of agents whether they are probed.
+    known: RwLock<Arc<HashMap<IpAddr, Option<bool>>>>,
     allowed: Vec<IpNet>,
     wanted: Notify,
     last: Mutex<Option<Instant>>,
@@ -31,9 +32,13 @@ impl Callers {
         Self { allowed, ..Self::default() }
     }
 
-    /// Takes the addresses of agents and their nodes as they are now.
-    pub fn replace(&self, known: impl IntoIterator<Item = IpAddr>) {
-        let known = known.into_iter().map(|address| address.to_canonical()).collect();
+    /// Takes the addresses of agents and their nodes as they are now; of each agent whether we probe it, of a node `None`.
+    /// What is said first of an address holds.
+    pub fn replace(&self, addresses: impl IntoIterator<Item = (IpAddr, Option<bool>)>) {
+        let mut known = HashMap::new();
+        for (address, probed) in addresses {
+            known.entry(address.to_canonical()).or_insert(probed);
+        }
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
     }
 
@@ -44,8 +49,14 @@ impl Callers {
         myself || self.allowed.iter().any(|cidr| cidr.contains(&caller)) || self.knows(caller)
     }
 
+    /// Whether we probe the agent that calls; `None` if the caller is none, or it is not clear which.
+    pub fn probes(&self, caller: IpAddr) -> Option<bool> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&caller.to_canonical()).copied().flatten()
+    }
+
     fn knows(&self, caller: IpAddr) -> bool {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&caller)
+        self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(&caller)
     }
 
     /// Somebody unknown called: asks for a refresh, unless one was asked for within [`REFRESH_PAUSE`]. Tells whether it
@@ -73,7 +84,7 @@ mod tests {
     #[test]
     fn peers_this_host_and_allowed_networks_are_served_and_nobody_else() {
         let callers = Callers::new(vec!["192.0.2.0/24".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()]);
-        callers.replace(["10.0.0.1", "::ffff:10.0.0.2", "fd00::1"].map(address));
+        callers.replace(["10.0.0.1", "::ffff:10.0.0.2", "fd00::1"].map(|text| (address(text), None)));
         for served in [
             "127.0.0.1",
             "::1",
@@ -95,6 +106,24 @@ mod tests {
         }
         callers.replace([]);
         assert!(!callers.allows(address("10.0.0.1")));
+    }
+
+    #[test]
+    fn an_agent_is_told_whether_it_is_probed_and_a_node_whose_agents_address_it_is_not() {
+        let callers = Callers::new(vec!["192.0.2.0/24".parse().unwrap()]);
+        let known =
+            [("10.0.0.1", Some(true)), ("fd00::1", Some(false)), ("10.0.0.1", None), ("10.9.0.1", None)];
+        callers.replace(known.map(|(text, probed)| (address(text), probed)));
+        for (caller, probed) in [
+            ("10.0.0.1", Some(true)),
+            ("::ffff:10.0.0.1", Some(true)),
+            ("fd00::1", Some(false)),
+            ("10.9.0.1", None),
+            ("192.0.2.1", None),
+            ("127.0.0.1", None),
+        ] {
+            assert_eq!(callers.probes(address(caller)), probed, "{caller}");
+        }
     }
 
     #[tokio::test]

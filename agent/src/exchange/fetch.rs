@@ -19,7 +19,7 @@ use tokio::time;
 
 use super::accept::{Accepted, Refused, Rules, accept};
 use super::http::{self, Answer};
-use super::payload::{CLOCK, PATH, WATCH_AGE};
+use super::payload::{CLOCK, PATH, PROBES_YOU, WATCH_AGE};
 use crate::clock;
 use crate::probe::connect;
 
@@ -229,6 +229,11 @@ impl Heard {
         rules: &Rules,
     ) -> Result<(FetchResult, Known, Refused), FetchResult> {
         let watch_age = number(&answer.headers, WATCH_AGE).map(Duration::from_millis);
+        let probes_us = match number(&answer.headers, PROBES_YOU) {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            Some(_) | None => None,
+        };
         let etag = answer.headers.get(header::ETAG);
         let Some(body) = &answer.body else {
             // Only if there was something to confirm, and that is what it confirms.
@@ -236,13 +241,14 @@ impl Heard {
             if etag.is_some() && etag != known.etag.as_ref() {
                 return Err(FetchResult::Malformed);
             }
-            let view = NodeView { asked_at: self.began, watch_age, ..NodeView::clone(&known.view) };
+            let view =
+                NodeView { asked_at: self.began, watch_age, probes_us, ..NodeView::clone(&known.view) };
             let known = Known { view: Arc::new(view), address: self.address, ..known.clone() };
             return Ok((FetchResult::NotModified, known, Refused::default()));
         };
         let Accepted { mut view, running, refused } = accept(body, node, rules)?;
         view.asked_at = self.began;
-        view.watch_age = watch_age;
+        (view.watch_age, view.probes_us) = (watch_age, probes_us);
         let clock = number(&answer.headers, CLOCK);
         self.date(&mut view, &running, clock, known);
         let etag = etag.filter(|etag| etag.len() <= MAX_ETAG).cloned();

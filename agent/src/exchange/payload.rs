@@ -42,6 +42,11 @@ pub const CLOCK: &str = "podsonar-clock";
 /// missing before it has any.
 pub const WATCH_AGE: &str = "podsonar-watch-age";
 
+/// The header that says whether the agent that answers probes the one that asks: 1 or 0; missing where it cannot tell who
+/// asks. Agents that see another cluster for a while, as above 1,000 of them, choose otherwise: who is not chosen any more
+/// hears nothing of an agent that is well.
+pub const PROBES_YOU: &str = "podsonar-probes-you";
+
 /// Most addresses of a node or a pod that are looked at: enough to see that there are too many.
 const MAX_ADDRESSES: usize = 4;
 

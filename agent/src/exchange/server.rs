@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::Callers;
 use super::guests::{Guest, Guests};
-use super::payload::{self, CLOCK, PATH, WATCH_AGE};
+use super::payload::{self, CLOCK, PATH, PROBES_YOU, WATCH_AGE};
 use crate::http::connections::{self, Limits};
 use crate::http::pages::joined;
 use crate::metrics::accept::takes_gzip;
@@ -146,7 +146,7 @@ impl Mesh {
             return (ServeResult::BadRequest, words(status, text));
         }
         match self.rendered() {
-            Some(list) => self.tell(&list, request.headers()),
+            Some(list) => self.tell(&list, caller, request.headers()),
             None => (
                 ServeResult::NotReady,
                 words(StatusCode::SERVICE_UNAVAILABLE, "own pods are not known yet\n"),
@@ -154,7 +154,7 @@ impl Mesh {
         }
     }
 
-    fn tell(&self, list: &Rendered, asked: &HeaderMap) -> (ServeResult, Response) {
+    fn tell(&self, list: &Rendered, caller: IpAddr, asked: &HeaderMap) -> (ServeResult, Response) {
         let now = (self.now)();
         let known = joined(asked, &header::IF_NONE_MATCH);
         let same = known.split(',').any(|tag| tag.trim() == "*" || list.etag == tag.trim());
@@ -173,6 +173,9 @@ impl Mesh {
         if let Some(age) = list.watch_age {
             let grown = if age.is_zero() { age } else { age + now.since(list.told_at) };
             headers.insert(WATCH_AGE, u64::try_from(grown.as_millis()).unwrap_or(u64::MAX).into());
+        }
+        if let Some(probed) = self.callers.probes(caller) {
+            headers.insert(PROBES_YOU, u16::from(probed).into());
         }
         if !same {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -56,7 +56,7 @@ impl Ledger {
         let destination = &*target.destination;
         if dead {
             entry.dead_flows += 1;
-            entry.path.faults.dead_flows.fetch_add(1, Relaxed);
+            entry.place.path.faults.dead_flows.fetch_add(1, Relaxed);
             tracing::warn!(
                 destination,
                 flow = %format_args!("tcp {from} port {source_port} to {to}"),
@@ -64,7 +64,7 @@ impl Ledger {
             );
         } else {
             entry.dead_flows = entry.dead_flows.saturating_sub(1);
-            entry.path.faults.dead_flows.fetch_sub(1, Relaxed);
+            entry.place.path.faults.dead_flows.fetch_sub(1, Relaxed);
             tracing::info!(
                 destination,
                 flow = %format_args!("tcp {from} port {source_port} to {to}"),
@@ -82,7 +82,7 @@ impl Ledger {
         let address = entry.stream.target.address;
         match (was_blackholed, finding.blackholed) {
             (false, true) => {
-                entry.path.faults.blackholes.fetch_add(1, Relaxed);
+                entry.place.path.faults.blackholes.fetch_add(1, Relaxed);
                 tracing::warn!(
                     destination,
                     %address,
@@ -90,7 +90,7 @@ impl Ledger {
                 );
             }
             (true, false) => {
-                entry.path.faults.blackholes.fetch_sub(1, Relaxed);
+                entry.place.path.faults.blackholes.fetch_sub(1, Relaxed);
                 tracing::info!(destination, %address, "the MTU black hole is gone");
             }
             (true, true) | (false, false) => {}
@@ -98,7 +98,7 @@ impl Ledger {
         if let Some(bytes) = finding.path_mtu {
             tracing::debug!(destination, %address, bytes, "path MTU");
         }
-        let path = Arc::clone(&entry.path);
+        let path = Arc::clone(&entry.place.path);
         self.show_path_mtu(&path);
     }
 
@@ -148,12 +148,12 @@ impl Ledger {
 
     /// A stream leaves, and what was at fault on it.
     pub(super) fn forget_faults(&mut self, entry: &Entry) {
-        let faults = &entry.path.faults;
+        let faults = &entry.place.path.faults;
         faults.dead_flows.fetch_sub(u64::from(entry.dead_flows), Relaxed);
         let blackholed = entry.finding.is_some_and(|finding| finding.blackholed);
         faults.blackholes.fetch_sub(u64::from(blackholed), Relaxed);
         if entry.finding.is_some() {
-            self.show_path_mtu(&entry.path);
+            self.show_path_mtu(&entry.place.path);
         }
     }
 
@@ -192,7 +192,7 @@ impl Ledger {
 
     /// The smallest of a path's addresses is the path's.
     fn show_path_mtu(&self, path: &Arc<crate::metrics::state::Path>) {
-        let same = |entry: &&Entry| Arc::ptr_eq(&entry.path, path);
+        let same = |entry: &&Entry| Arc::ptr_eq(&entry.place.path, path);
         let findings = self.live.iter().flatten().filter(same).filter_map(|entry| entry.finding?.path_mtu);
         path.faults.path_mtu.store(findings.min().map_or(0, u64::from), Relaxed);
     }

@@ -1,7 +1,6 @@
 //! Which series a stream's results go to: its own path's, as long as the budget lasts; its zone's where that is wanted.
 //!
-//! Fixed and named targets are what the user wrote: they are outside the budget. The rest is counted by destination:
-//! a node that comes when the budget is used up is shown as `other`, with all its streams, until it leaves.
+//! Fixed and named targets are what the user wrote: they are outside the budget.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,13 +9,8 @@ use std::time::Duration;
 use podsonar_core::target::{Family, Kind, Protocol, Stream, Target};
 use podsonar_core::time::Instant;
 
-use crate::metrics::state::{Metrics, Path, Shown};
-
-/// The destination of all that the budget has no room for.
-const OTHER: &str = "other";
-
-/// Series of an agent besides its paths', with a margin; a test of the golden scrape holds it.
-pub(crate) const BASE_SERIES: usize = 600;
+use super::budget::{Budget, OTHER};
+use crate::metrics::state::{Metrics, Path, Shown, counter_series};
 
 /// What tells paths apart. All addresses of a name are one path, and all pods of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,53 +40,64 @@ struct Use {
     unused_since: Instant,
 }
 
+/// Where a stream is shown.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Its path.
+    pub(super) path: Arc<Path>,
+    /// Whether that is the path of `other` nodes.
+    folded: bool,
+}
+
 /// The paths of all streams.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     used: HashMap<Labels, Use>,
     /// Histograms of whole zones, by the labels that they show.
     zones: HashMap<Labels, Use>,
-    /// Streams of each node in the budget, and of each that is not.
-    admitted: HashMap<Arc<str>, u32>,
-    folded: HashMap<Arc<str>, u32>,
-    /// Series that the paths within the budget may have.
-    series: usize,
 }
 
 impl Paths {
     /// The path of a stream that is probed from now on.
-    pub(super) fn join(&mut self, metrics: &Metrics, stream: &Stream, now: Instant) -> Arc<Path> {
-        let shown = self.shown_stream(metrics, stream, true);
-        let labels = Labels::of(&shown);
-        if let Some(used) = self.used.get_mut(&labels) {
-            used.streams += 1;
-            return Arc::clone(&used.path);
+    pub(super) fn join(
+        &mut self,
+        budget: &mut Budget,
+        metrics: &Metrics,
+        stream: &Stream,
+        now: Instant,
+    ) -> Place {
+        if let Some(path) = self.again(stream) {
+            return Place { path, folded: false };
         }
-        let path = Arc::new(match round_trips_of(&shown, metrics) {
-            RoundTrips::Own => metrics.path(shown, Shown::All),
-            RoundTrips::Nowhere => metrics.path(shown, Shown::Counters(None)),
-            RoundTrips::Zone(zone) => {
-                let zone = self.join_zone(metrics, zone, now);
-                metrics.path(shown, Shown::Counters(Some(zone)))
-            }
-        });
-        metrics.add_path(Arc::clone(&path));
-        self.series += cost(&path);
-        self.used.insert(labels, Use { path: Arc::clone(&path), streams: 1, unused_since: now });
-        path
+        let folded = !Self::admit(budget, metrics, stream);
+        if !folded {
+            return Place { path: self.begin(budget, metrics, stream.clone(), now), folded };
+        }
+        let target = Target { destination: OTHER.into(), zone: Arc::default(), ..(*stream.target).clone() };
+        let other = Stream { target: Arc::new(target), protocol: stream.protocol };
+        let path = self.again(&other).unwrap_or_else(|| self.begin(budget, metrics, other, now));
+        Place { path, folded }
     }
 
     /// A stream is probed no more. Returns its path if it was the last there.
-    pub(super) fn leave(&mut self, metrics: &Metrics, stream: &Stream, now: Instant) -> Option<Arc<Path>> {
-        let shown = self.shown_stream(metrics, stream, false);
-        let used = self.used.get_mut(&Labels::of(&shown))?;
+    pub(super) fn leave(
+        &mut self,
+        budget: &mut Budget,
+        metrics: &Metrics,
+        (stream, place): (&Stream, &Place),
+        now: Instant,
+    ) -> Option<Arc<Path>> {
+        if place.folded {
+            budget.unfold(metrics, &stream.target.destination);
+        }
+        let used = self.used.get_mut(&Labels::of(&place.path.stream))?;
         used.streams = used.streams.saturating_sub(1);
         used.unused_since = now;
         (used.streams == 0).then(|| Arc::clone(&used.path))
     }
 
     /// Forgets what has been unused for `retain`.
-    pub(super) fn expire(&mut self, metrics: &Metrics, now: Instant, retain: Duration) {
+    pub(super) fn expire(&mut self, budget: &mut Budget, metrics: &Metrics, now: Instant, retain: Duration) {
         let mut expired = Vec::new();
         self.used.retain(|_, used| {
             let gone = used.streams == 0 && now.since(used.unused_since) >= retain;
@@ -103,7 +108,11 @@ impl Paths {
         });
         for path in &expired {
             path.retire();
-            self.series = self.series.saturating_sub(cost(path));
+            match whose(&path.stream, metrics) {
+                Whose::Node(node) => budget.release(metrics, node, path.series()),
+                Whose::Own => budget.refund(path.series()),
+                Whose::Other | Whose::User => {}
+            }
             let zone = path.zone().map(|zone| Labels::of(&zone.stream));
             if let Some(used) = zone.and_then(|labels| self.zones.get_mut(&labels)) {
                 used.streams = used.streams.saturating_sub(1);
@@ -114,7 +123,7 @@ impl Paths {
             let stays = used.streams > 0;
             if !stays {
                 used.path.retire();
-                self.series = self.series.saturating_sub(cost(&used.path));
+                budget.refund_zone(metrics, &used.path.stream.target.zone, used.path.series());
                 expired.push(Arc::clone(&used.path));
             }
             stays
@@ -124,43 +133,87 @@ impl Paths {
         }
     }
 
-    fn join_zone(&mut self, metrics: &Metrics, stream: Stream, now: Instant) -> Arc<Path> {
+    /// The path that such streams have already.
+    fn again(&mut self, stream: &Stream) -> Option<Arc<Path>> {
+        let used = self.used.get_mut(&Labels::of(stream))?;
+        used.streams += 1;
+        Some(Arc::clone(&used.path))
+    }
+
+    /// Whether there is room for a new path of its own name.
+    fn admit(budget: &mut Budget, metrics: &Metrics, stream: &Stream) -> bool {
+        let histogram = metrics.histogram_series(stream);
+        let (cost, zone) = match round_trips_of(stream, metrics) {
+            RoundTrips::Own => (histogram + counter_series(stream), None),
+            RoundTrips::Nowhere => (counter_series(stream), None),
+            RoundTrips::Zone(_) => (counter_series(stream), Some(&stream.target.zone)),
+        };
+        match whose(stream, metrics) {
+            Whose::Node(node) => budget.admit(metrics, node, cost, zone),
+            Whose::Own => {
+                budget.charge(cost);
+                true
+            }
+            Whose::Other | Whose::User => true,
+        }
+    }
+
+    /// A path that no stream had before.
+    fn begin(&mut self, budget: &mut Budget, metrics: &Metrics, stream: Stream, now: Instant) -> Arc<Path> {
+        let labels = Labels::of(&stream);
+        let path = Arc::new(match round_trips_of(&stream, metrics) {
+            RoundTrips::Own => metrics.path(stream, Shown::All),
+            RoundTrips::Nowhere => metrics.path(stream, Shown::Counters(None)),
+            RoundTrips::Zone(zone) => {
+                let zone = self.join_zone(budget, metrics, zone, now);
+                metrics.path(stream, Shown::Counters(Some(zone)))
+            }
+        });
+        metrics.add_path(Arc::clone(&path));
+        self.used.insert(labels, Use { path: Arc::clone(&path), streams: 1, unused_since: now });
+        path
+    }
+
+    fn join_zone(
+        &mut self,
+        budget: &mut Budget,
+        metrics: &Metrics,
+        stream: Stream,
+        now: Instant,
+    ) -> Arc<Path> {
         let used = self.zones.entry(Labels::of(&stream)).or_insert_with(|| {
             let path = Arc::new(metrics.path(stream, Shown::Histogram));
             metrics.add_path(Arc::clone(&path));
-            self.series += cost(&path);
+            budget.charge_zone(metrics, &path.stream.target.zone, path.series());
             Use { path, streams: 0, unused_since: now }
         });
         used.streams += 1;
         Arc::clone(&used.path)
     }
+}
 
-    /// The stream as it is shown: under its own destination, or under `other`.
-    fn shown_stream(&mut self, metrics: &Metrics, stream: &Stream, joins: bool) -> Stream {
-        let target = &stream.target;
-        if !is_budgeted(target.kind) || *target.destination == *metrics.source() {
-            return stream.clone();
-        }
-        let (admitted, folded) = (&mut self.admitted, &mut self.folded);
-        let is_folded = if folded.contains_key(&target.destination) {
-            true
-        } else if admitted.contains_key(&target.destination) {
-            false
-        } else {
-            self.series + BASE_SERIES + metrics.destination_cost() > metrics.max_series()
-        };
-        let counts = if is_folded { folded } else { admitted };
-        let streams = counts.entry(Arc::clone(&target.destination)).or_default();
-        *streams = if joins { *streams + 1 } else { streams.saturating_sub(1) };
-        if *streams == 0 {
-            counts.remove(&target.destination);
-        }
-        metrics.folded.set(self.folded.len() as u64);
-        if !is_folded {
-            return stream.clone();
-        }
-        let target = Target { destination: OTHER.into(), zone: Arc::default(), ..(**target).clone() };
-        Stream { target: Arc::new(target), protocol: stream.protocol }
+/// Whom a path's series count for.
+enum Whose<'a> {
+    /// A node of the cluster, by name.
+    Node(&'a Arc<str>),
+    /// This node.
+    Own,
+    /// Nodes that there is no room for.
+    Other,
+    /// Nobody: the user wrote it.
+    User,
+}
+
+fn whose<'a>(stream: &'a Stream, metrics: &Metrics) -> Whose<'a> {
+    let Target { destination, zone, kind, .. } = &*stream.target;
+    if !is_budgeted(*kind) {
+        Whose::User
+    } else if **destination == *metrics.source() {
+        Whose::Own
+    } else if (&**destination, &**zone) == (OTHER, "") {
+        Whose::Other
+    } else {
+        Whose::Node(destination)
     }
 }
 
@@ -194,9 +247,4 @@ fn round_trips_of(stream: &Stream, metrics: &Metrics) -> RoundTrips {
     } else {
         RoundTrips::Own
     }
-}
-
-/// The series of a path within the budget.
-fn cost(path: &Path) -> usize {
-    if is_budgeted(path.stream.target.kind) { path.series() } else { 0 }
 }

@@ -53,6 +53,11 @@ impl Exchange {
         }
     }
 
+    /// How many zones have series.
+    pub(super) fn zones(&self) -> usize {
+        lock(&self.zones).len()
+    }
+
     /// The zone's series: they appear with the first peer of it, and stay.
     fn zone(&self, name: &str, facts: &Facts) -> Arc<Zone> {
         let mut zones = lock(&self.zones);

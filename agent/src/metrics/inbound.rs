@@ -15,45 +15,53 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::encode::{Label, sample};
 use super::state::{Facts, Metrics, lock};
 
+/// Series of a way: four counters, and the gauge that tells of silence.
+pub(crate) const EDGE_SERIES: usize = 5;
+
 /// All that is known of ways, by peer and IP version.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    /// Copied only when an edge comes or goes while a scrape holds the list.
+    /// Copied only when an edge comes or goes while somebody holds the list.
     edges: Mutex<Arc<Vec<Arc<Edge>>>>,
+    /// Copied only when series come or go while a scrape holds the list.
+    series: Mutex<Arc<Vec<Arc<Series>>>>,
     pub(crate) refused: [Counter; Refusal::ALL.len()],
     /// By [`Family::ALL`]; `None` while that family's requests are not listened to.
     drops: Mutex<[Option<u64>; Family::ALL.len()]>,
 }
 
-/// The way from one peer to this node, by one IP version: its series outlive the peer by the retain period.
+/// The way from one peer to this node, by one IP version, as long as the peer is known.
 #[derive(Debug)]
 pub(crate) struct Edge {
     whose: inbound::Edge,
+    /// Where it is shown.
+    series: Arc<Series>,
+    /// What is its own, if it is shown together with others.
+    own: Option<Tally>,
+    silent: AtomicBool,
+    ways: Mutex<Option<Ways>>,
+}
+
+/// What is shown of one way, or of several together: it outlives the peer by the retain period.
+#[derive(Debug)]
+pub(crate) struct Series {
+    whose: inbound::Edge,
+    tally: Tally,
+    /// How many of its ways are silent.
+    silent: AtomicU64,
+}
+
+/// [`Counts`] that scrapes may read meanwhile.
+#[derive(Debug, Default)]
+struct Tally {
     probes: AtomicU64,
     lost: AtomicU64,
     unknown: AtomicU64,
     outages: AtomicU64,
-    pub(crate) silent: AtomicBool,
-    /// The peer is known no longer.
-    pub(crate) gone: AtomicBool,
-    pub(crate) ways: Mutex<Option<Ways>>,
 }
 
-impl Edge {
-    pub(crate) fn new(whose: inbound::Edge) -> Self {
-        Self {
-            whose,
-            probes: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            unknown: AtomicU64::new(0),
-            outages: AtomicU64::new(0),
-            silent: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
-            ways: Mutex::new(None),
-        }
-    }
-
-    pub(crate) fn count(&self, counts: Counts) {
+impl Tally {
+    fn add(&self, counts: Counts) {
         let Counts { probes, lost, unknown, outages } = counts;
         self.probes.fetch_add(probes, Relaxed);
         self.lost.fetch_add(lost, Relaxed);
@@ -69,9 +77,50 @@ impl Edge {
             outages: self.outages.load(Relaxed),
         }
     }
+}
+
+impl Edge {
+    /// Shown by these series: by its own, or `together` with others.
+    pub(crate) fn new(whose: inbound::Edge, series: Arc<Series>, together: bool) -> Self {
+        let own = together.then(Tally::default);
+        Self { whose, series, own, silent: AtomicBool::new(false), ways: Mutex::new(None) }
+    }
+
+    pub(crate) fn count(&self, counts: Counts) {
+        self.series.tally.add(counts);
+        if let Some(own) = &self.own {
+            own.add(counts);
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.own.as_ref().unwrap_or(&self.series.tally).counts()
+    }
+
+    /// Returns whether it was silent before.
+    pub(crate) fn set_silent(&self, silent: bool) -> bool {
+        let before = self.silent.swap(silent, Relaxed);
+        match (before, silent) {
+            (false, true) => self.series.silent.fetch_add(1, Relaxed),
+            (true, false) => self.series.silent.fetch_sub(1, Relaxed),
+            (true, true) | (false, false) => 0,
+        };
+        before
+    }
 
     fn is_silent(&self) -> bool {
         self.silent.load(Relaxed)
+    }
+
+    pub(crate) fn set_ways(&self, ways: Ways) {
+        *lock(&self.ways) = Some(ways);
+    }
+}
+
+impl Series {
+    /// Nothing has been counted yet.
+    pub(crate) fn new(whose: inbound::Edge) -> Self {
+        Self { whose, tally: Tally::default(), silent: AtomicU64::new(0) }
     }
 
     /// The peer is the source, this node the destination.
@@ -91,15 +140,28 @@ impl Inbound {
         Arc::clone(&lock(&self.edges))
     }
 
-    /// Shows a further edge.
+    fn series(&self) -> Arc<Vec<Arc<Series>>> {
+        Arc::clone(&lock(&self.series))
+    }
+
+    /// A further edge is known.
     pub(crate) fn add(&self, edge: Arc<Edge>) {
         Arc::make_mut(&mut lock(&self.edges)).push(edge);
     }
 
-    /// Shows these edges no longer.
-    pub(crate) fn drop_edges(&self, dropped: &[Arc<Edge>]) {
-        let is_dropped = |edge: &Arc<Edge>| dropped.iter().any(|other| Arc::ptr_eq(edge, other));
-        Arc::make_mut(&mut lock(&self.edges)).retain(|edge| !is_dropped(edge));
+    /// An edge is known no longer.
+    pub(crate) fn remove(&self, gone: &Arc<Edge>) {
+        Arc::make_mut(&mut lock(&self.edges)).retain(|edge| !Arc::ptr_eq(edge, gone));
+    }
+
+    /// Shows further series.
+    pub(crate) fn show(&self, series: Arc<Series>) {
+        Arc::make_mut(&mut lock(&self.series)).push(series);
+    }
+
+    /// Shows these series no longer.
+    pub(crate) fn hide(&self, gone: &Arc<Series>) {
+        Arc::make_mut(&mut lock(&self.series)).retain(|series| !Arc::ptr_eq(series, gone));
     }
 
     /// So many requests of this IP version were dropped so far.
@@ -143,8 +205,8 @@ impl Metrics {
     /// Both ways between each known peer and this node, in order of nodes.
     pub fn both_ways(&self) -> Vec<BothWays> {
         let edges = self.inbound.edges();
-        let known = edges.iter().filter(|edge| !edge.gone.load(Relaxed));
-        let mut all: Vec<BothWays> = known
+        let mut all: Vec<BothWays> = edges
+            .iter()
             .map(|edge| BothWays {
                 edge: edge.whose.clone(),
                 inbound: edge.counts(),
@@ -174,16 +236,16 @@ pub(super) fn outages(metrics: &Metrics, family: MetricEncoder<'_>) -> fmt::Resu
 }
 
 fn counter(metrics: &Metrics, mut family: MetricEncoder<'_>, of: fn(Counts) -> u64) -> fmt::Result {
-    for edge in metrics.inbound.edges().iter() {
-        let value = ConstCounter::new(of(edge.counts()));
-        sample(&mut family, &[&edge.labels(&metrics.facts)], &value)?;
+    for series in metrics.inbound.series().iter() {
+        let value = ConstCounter::new(of(series.tally.counts()));
+        sample(&mut family, &[&series.labels(&metrics.facts)], &value)?;
     }
     Ok(())
 }
 
 pub(super) fn silent(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for edge in metrics.inbound.edges().iter().filter(|edge| edge.is_silent()) {
-        sample(&mut family, &[&edge.labels(&metrics.facts)], &ConstGauge::new(1_u64))?;
+    for series in metrics.inbound.series().iter().filter(|series| series.silent.load(Relaxed) > 0) {
+        sample(&mut family, &[&series.labels(&metrics.facts)], &ConstGauge::new(1_u64))?;
     }
     Ok(())
 }

@@ -45,6 +45,11 @@ impl PathShape {
         }
     }
 
+    /// How many series it has. Who has a floor has a path MTU, too.
+    pub(super) fn series(&self) -> usize {
+        usize::from(self.episodes.is_some()) + 2 * usize::from(self.floor.is_some())
+    }
+
     /// A run of losses began.
     pub(crate) fn count_episode(&self) {
         if let Some(episodes) = &self.episodes {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use podsonar_core::config::Buckets;
+use podsonar_core::exchange::FetchResult;
 use podsonar_core::outcome::{LateHint, ProbeResult, StampSource, Void};
 use podsonar_core::target::{Family, Kind, Protocol, Stream};
 use podsonar_core::time::WallTime;
@@ -24,7 +25,7 @@ use super::encode::Label;
 use super::exchange::Exchange;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
-use super::inbound::Inbound;
+use super::inbound::{EDGE_SERIES, Inbound};
 use super::local::LocalAnswers;
 use super::mesh::MeshMetrics;
 use super::places::Places;
@@ -193,10 +194,29 @@ impl Metrics {
         self.facts.max_series as usize
     }
 
-    /// The series that one more node may bring: ICMP to agent, node and pods, and TCP to pods.
-    pub(crate) fn destination_cost(&self) -> usize {
-        let histogram = if self.facts.by_zone { 0 } else { self.facts.buckets.rtt.len() + HISTOGRAM };
-        4 * (histogram + COUNTERS) + SHAPE
+    /// The series of one more node, about: ICMP to agent, node and pods, and TCP to pods; and the way from it.
+    pub(crate) fn node_series(&self) -> usize {
+        self.other_series() - if self.facts.by_zone { self.zone_series() } else { 0 }
+    }
+
+    /// The series of all nodes that are shown as one.
+    pub(crate) fn other_series(&self) -> usize {
+        self.zone_series() + 3 * ICMP_COUNTERS + TCP_COUNTERS + AGENT_SHAPE + EDGE_SERIES
+    }
+
+    /// The series of a node's histograms, or of a zone's.
+    pub(crate) fn zone_series(&self) -> usize {
+        4 * (self.facts.buckets.rtt.len() + HISTOGRAM)
+    }
+
+    /// The series of fetches, which are by zone.
+    pub(crate) fn fetch_series(&self) -> usize {
+        self.exchange.zones() * (self.facts.buckets.http.len() + HISTOGRAM + FetchResult::ALL.len())
+    }
+
+    /// The series of a histogram of a stream's round trips.
+    pub(crate) fn histogram_series(&self, stream: &Stream) -> usize {
+        rtt_bounds(stream, &self.facts.buckets).len() + HISTOGRAM
     }
 
     /// Shows a further path.
@@ -228,11 +248,31 @@ impl Metrics {
 /// Series of a histogram besides its bounds: the last bucket, sum and count.
 const HISTOGRAM: usize = 3;
 
-/// Counters of a path, with the results that not every path has.
-const COUNTERS: usize = 4;
+/// Counters of a path by ICMP: reply, lost, unreachable.
+const ICMP_COUNTERS: usize = 3;
 
-/// Episodes and floor.
-const SHAPE: usize = 2;
+/// Counters of a path by TCP, about: beside these also reset and listener.
+const TCP_COUNTERS: usize = 4;
+
+/// Episodes, floor and path MTU of a path to an agent.
+const AGENT_SHAPE: usize = 3;
+
+/// The bounds of a stream's round trips, or of its handshakes.
+fn rtt_bounds<'a>(stream: &Stream, buckets: &'a Buckets) -> &'a [f64] {
+    match stream.protocol {
+        Protocol::Icmp | Protocol::Tcp => &buckets.rtt,
+        Protocol::Connect => &buckets.connect,
+    }
+}
+
+/// The series of a path besides its round trips, about.
+pub(crate) fn counter_series(stream: &Stream) -> usize {
+    let counters = match stream.protocol {
+        Protocol::Icmp => ICMP_COUNTERS,
+        Protocol::Tcp | Protocol::Connect => TCP_COUNTERS,
+    };
+    counters + PathShape::of(stream).map_or(0, |shape| shape.series())
+}
 
 /// What a path shows.
 #[derive(Debug)]
@@ -263,10 +303,7 @@ pub(crate) struct Path {
 impl Path {
     fn new(stream: Stream, shown: Shown, buckets: &Buckets) -> Self {
         let native = NativeHistogramConfig::new(NATIVE_FACTOR);
-        let bounds = match stream.protocol {
-            Protocol::Icmp | Protocol::Tcp => &buckets.rtt,
-            Protocol::Connect => &buckets.connect,
-        };
+        let bounds = rtt_bounds(&stream, buckets);
         Self {
             shape: PathShape::of(&stream),
             shown,
@@ -291,8 +328,8 @@ impl Path {
     pub(crate) fn series(&self) -> usize {
         let histogram = self.rtt_bounds + HISTOGRAM;
         match self.shown {
-            Shown::All => histogram + COUNTERS + SHAPE,
-            Shown::Counters(_) => COUNTERS + SHAPE,
+            Shown::All => histogram + counter_series(&self.stream),
+            Shown::Counters(_) => counter_series(&self.stream),
             Shown::Histogram => histogram,
         }
     }

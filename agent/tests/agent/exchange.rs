@@ -123,7 +123,7 @@ async fn an_unknown_caller_is_told_its_address_and_the_peers_are_looked_up() {
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
     assert!(refused.contains("\r\n\r\n127.0.0.2 is no agent that is known here"), "{refused}");
     timeout(LONG, mesh.callers.refresh_wanted()).await.expect("a refresh");
-    mesh.callers.replace(["127.0.0.2".parse().unwrap()]);
+    mesh.callers.replace([("127.0.0.2".parse().unwrap(), None)]);
     assert!(from("127.0.0.2", mesh.address, request).await.starts_with("HTTP/1.1 200"));
     assert_eq!(mesh.served("forbidden"), "1");
 }
@@ -438,6 +438,7 @@ fn view(node: &str, addresses: &[&str]) -> NodeView {
         leaving: false,
         asked_at: clock::now(),
         watch_age: Some(Duration::ZERO),
+        probes_us: None,
         pods: addresses.iter().enumerate().map(pod).collect(),
     }
 }

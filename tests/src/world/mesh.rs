@@ -10,7 +10,7 @@
 //! and what is sent to a node or pod whose interface is down vanishes without an answer.
 
 use super::router;
-use crate::agent::{Agent, Launch};
+use crate::agent::{Agent, Launch, Privilege};
 use crate::clock::{Deadline, wait_until};
 use crate::error::LabError;
 use crate::host::Host;
@@ -91,6 +91,11 @@ impl Mesh {
 
     /// Starts the agent of a node, which knows all other nodes as its peers, and waits until it is ready.
     pub fn start_agent(&mut self, number: usize) -> Result<(), LabError> {
+        self.start_agent_with(number, Privilege::default())
+    }
+
+    /// The same with only so much that the agent may do.
+    pub fn start_agent_with(&mut self, number: usize, privilege: Privilege) -> Result<(), LabError> {
         let peer = |node: &Node| format!("{}@{}={}", node.name, node.zone, node.address);
         let peers: Vec<String> = self
             .nodes
@@ -100,7 +105,7 @@ impl Mesh {
             .map(|(_, node)| peer(node))
             .collect();
         let Some(node) = self.nodes.get_mut(number) else { return Err(no_node(number)) };
-        let mut launch = Launch::on(&node.host).listen(METRICS).arguments(&[
+        let mut launch = Launch::on(&node.host).privilege(privilege).listen(METRICS).arguments(&[
             "--source",
             &node.name,
             "--zone",

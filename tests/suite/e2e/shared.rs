@@ -20,7 +20,7 @@ impl Shared {
         let mut shared = Self(cluster.lock().unwrap_or_else(PoisonError::into_inner));
         // A test that failed left it as it was then.
         shared.mend().expect("a whole cluster");
-        shared.wait_for_nodes(minute()).expect("all nodes");
+        shared.wait_for_nodes(kubelets()).expect("all nodes");
         shared
     }
 }

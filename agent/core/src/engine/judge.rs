@@ -110,7 +110,7 @@ impl Engine {
         }
         if let State::Flying(flight) = probe.state {
             let probe = probe.clone();
-            self.inflight.land(id, State::Ended);
+            self.inflight.land(id, State::Ended, self.clock.now().mono);
             let result = ProbeResult::Unreachable(reason);
             match probe.purpose {
                 Purpose::Large => {
@@ -157,7 +157,6 @@ impl Engine {
                 let reported = matches!(probe_key, Key::Connect(_));
                 self.judge_silence(id, &flight, comparable && !dropped && !reported);
             }
-            self.inflight.remember(id, drain_began);
         }
         self.inflight.forget_until(drain_began);
         self.forget_spent(drain_began);
@@ -199,14 +198,14 @@ impl Engine {
                 (result, State::Answered)
             }
             Timing::Late(rtt) => {
-                self.inflight.land(id, State::Answered);
+                self.inflight.land(id, State::Answered, self.clock.now().mono);
                 self.conclude_late(&probe, flight);
                 return self.stray_late(id, probe.stream, answer, rtt);
             }
             Timing::Unclear => (ProbeResult::Void(Void::Unknown), State::Answered),
         };
         let rx = result.rtt().map(|_| rx);
-        self.inflight.land(id, state);
+        self.inflight.land(id, state, self.clock.now().mono);
         self.conclude(&probe, result, Some((flight, rx)));
     }
 
@@ -264,7 +263,7 @@ impl Engine {
         } else {
             (ProbeResult::Void(Void::Unknown), State::Ended)
         };
-        self.inflight.land(id, state);
+        self.inflight.land(id, state, self.clock.now().mono);
         self.conclude(&probe, result, Some((flight, None)));
     }
 

@@ -43,7 +43,8 @@ impl Engine {
     }
 
     /// Ends all probing: every stream is removed, those that are probed once too, and the probes in flight end as
-    /// `discarded`.
+    /// `discarded`. So do silences that are held: what they were would be known only after the end, and nothing is called
+    /// lost that was not confirmed. Each probe that fell due has its one result all the same.
     pub fn end(&mut self, now: Instant) {
         self.set_streams(now, &[]);
         let all = self.streams.once().collect();
@@ -76,7 +77,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::testing::{pod_id, pod_stream, view};
+    use crate::engine::testing::{events, pod_id, pod_stream, set, view};
     use crate::engine::{Event, Identity, Poll, Secret, Transmit, TransmitKind};
     use crate::outcome::{ProbeResult, StampSource, Stray, Void};
     use crate::target::{Kind, Protocol, Stream, Target};
@@ -130,13 +131,45 @@ mod tests {
         assert!(engine.probes_per_second() < 1e-9);
         engine.probe_once(at(1_050), &node(), &[plan(1, Protocol::Icmp)]);
         engine.end(at(1_050));
-        let discarded = |event: &Event| {
-            let discarded = ProbeResult::Void(Void::Discarded);
-            matches!(event, Event::Outcome(outcome) if outcome.result == discarded)
-        };
+        let discarded =
+            |event: &Event| matches!(event, Event::Outcome(outcome) if outcome.result == DISCARDED);
         let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
         assert_eq!(events.iter().filter(|event| discarded(event)).count(), 2);
         assert_eq!(events.iter().filter(|event| matches!(event, Event::Removed(_))).count(), 3);
+    }
+
+    #[test]
+    fn at_the_end_a_silence_that_is_held_is_no_loss_and_each_probe_that_fell_due_has_one_result() {
+        let mut engine = engine(100);
+        let streams = set(&mut engine, 1_000, &[Protocol::Icmp, Protocol::Tcp].map(|by| pod_stream(1, by)));
+        let mut outcomes = Vec::new();
+        for millis in (1_010..7_500).step_by(10) {
+            for transmit in tick(&mut engine, millis) {
+                if millis < 5_000 {
+                    engine.handle_answer(transmit.to, answer(&transmit), Some(wall(millis + 1)));
+                }
+            }
+            outcomes.extend(events(&mut engine));
+        }
+        // A silence waits for the owner's word, one for the next SYN; and others are under way.
+        let asked = engine.streams.get(streams[1]).unwrap().inquiry.is_some();
+        assert!(engine.held() > 0 && asked && engine.in_flight() >= 2);
+        let due: Vec<_> = streams.iter().map(|id| engine.streams.get(*id).unwrap().passed).collect();
+        engine.end(at(7_500));
+        outcomes.extend(events(&mut engine));
+        for (stream, due) in streams.into_iter().zip(due) {
+            let of_stream = |event: &Event| match event {
+                Event::Outcome(outcome) if outcome.stream == stream => Some(*outcome),
+                _ => None,
+            };
+            let mut told: Vec<Outcome> = outcomes.iter().filter_map(of_stream).collect();
+            told.sort_by_key(|outcome| outcome.number);
+            assert!(told.iter().map(|outcome| (outcome.number, outcome.count)).eq((0..due).map(|n| (n, 1))));
+            let (answered, held) = told.split_at(told.partition_point(|outcome| outcome.due < at(5_000)));
+            assert!(answered.iter().all(|outcome| outcome.result.label() == "reply"), "{answered:?}");
+            assert!(held.len() >= 2 && held.iter().all(|outcome| outcome.result == DISCARDED), "{held:?}");
+        }
+        assert_eq!((engine.held(), engine.in_flight()), (0, 0));
     }
 
     #[test]
@@ -229,6 +262,19 @@ mod tests {
         }
     }
 
+    /// What an idle host says to a probe.
+    fn answer(transmit: &Transmit) -> Answer {
+        match transmit.kind {
+            TransmitKind::Echo { payload, .. } => Answer::Echo(payload),
+            TransmitKind::Syn(syn) => Answer::Segment(tcp::Answer {
+                source_port: syn.destination_port,
+                destination_port: syn.source_port,
+                sequence: syn.sequence,
+                reset: false,
+            }),
+        }
+    }
+
     /// One tick in the driver's order; what was sent.
     fn tick(engine: &mut Engine, millis: u64) -> Vec<Transmit> {
         engine.handle_clock(reading(millis));
@@ -248,6 +294,8 @@ mod tests {
             }
         }
     }
+
+    const DISCARDED: ProbeResult = ProbeResult::Void(Void::Discarded);
 
     fn node() -> Arc<str> {
         "a".into()

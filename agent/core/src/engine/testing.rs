@@ -79,6 +79,7 @@ pub(super) fn view(millis: u64, pods: &[u8]) -> NodeView {
         leaving: false,
         asked_at: at(millis),
         watch_age: Some(Duration::ZERO),
+        probes_us: None,
         pods: pods.iter().map(pod).collect(),
     }
 }

@@ -275,6 +275,7 @@ impl Chaos {
             leaving: argument & 128 != 0,
             asked_at: Instant::from_nanos(self.now.saturating_sub(u64::from(argument % 8) << 29)),
             watch_age: (!argument.is_multiple_of(5)).then(|| Duration::from_secs(u64::from(argument % 9))),
+            probes_us: None,
             pods: uids.map(pod).collect(),
         }
     }

@@ -182,6 +182,7 @@ pub(crate) fn view(name: &str, node: &Node, hosts: &[Host], now: Instant) -> Nod
         leaving: node.leaving,
         asked_at: now,
         watch_age: Some(Duration::from_millis(node.watch_age_ms)),
+        probes_us: None,
         pods,
     }
 }

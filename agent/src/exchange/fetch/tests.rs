@@ -39,6 +39,21 @@ fn not_modified_confirms_the_list_as_of_now() {
 }
 
 #[test]
+fn whether_the_peer_probes_us_is_what_its_last_answer_says() {
+    let mut known = None;
+    for (said, meant) in [("1", Some(true)), ("0", Some(false)), ("", None), ("2", None), ("yes", None)] {
+        let headers = [(PROBES_YOU, said), ("etag", "W/\"1\"")];
+        let answer = match &known {
+            None => Answer { headers: headers_of(&headers), ..list("1", &[], "1") },
+            Some(_) => not_modified(&headers),
+        };
+        let (_, again, _) = heard(at(1)).understand(&answer, "n", known.as_ref(), &rules()).unwrap();
+        assert_eq!(again.view.probes_us, meant, "{said}");
+        known = Some(again);
+    }
+}
+
+#[test]
 fn not_modified_is_no_answer_to_who_knows_nothing_or_something_else() {
     let heard = heard(at(1));
     let (_, known, _) = heard.understand(&list("1", &[], "1"), "n", None, &rules()).unwrap();

@@ -155,6 +155,7 @@ pub(crate) fn golden() -> NodeView {
         leaving: false,
         asked_at: started(),
         watch_age: Some(Duration::ZERO),
+        probes_us: None,
         pods: vec![
             Pod {
                 id: pod("6c5e", "default", "web-0", "StatefulSet/web"),

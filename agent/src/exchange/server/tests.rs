@@ -64,8 +64,28 @@ fn unknown_callers_are_told_their_address_and_nothing_else() {
     assert_eq!((result, response.status()), (ServeResult::Forbidden, StatusCode::FORBIDDEN));
     let text = String::from_utf8(body(response)).unwrap();
     assert!(text.starts_with("192.0.2.66 is no agent that is known here"), "{text}");
-    mesh.callers.replace(["192.0.2.66".parse().unwrap()]);
+    mesh.callers.replace([("192.0.2.66".parse().unwrap(), None)]);
     assert_eq!(mesh.answer("192.0.2.66".parse().unwrap(), &request).0, ServeResult::Ok);
+}
+
+#[test]
+fn each_agent_is_told_whether_it_is_probed_whatever_it_knows_already() {
+    let mesh = mesh();
+    mesh.publish(&golden());
+    let callers: [(IpAddr, _); 3] = [
+        ([10, 0, 0, 1].into(), Some(true)),
+        ([10, 0, 0, 2].into(), Some(false)),
+        ([10, 0, 0, 3].into(), None),
+    ];
+    mesh.callers.replace(callers);
+    for tag in ["", "*"] {
+        let request = Request::get("/v1/node").header("if-none-match", tag).body(Body::empty()).unwrap();
+        let told = callers.map(|(caller, _)| {
+            let (_, response) = mesh.answer(caller, &request);
+            response.headers().get("podsonar-probes-you").map(|value| value.to_str().unwrap().to_owned())
+        });
+        assert_eq!(told, [Some("1".into()), Some("0".into()), None]);
+    }
 }
 
 #[test]

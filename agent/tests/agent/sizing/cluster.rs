@@ -205,6 +205,7 @@ pub(super) fn view(number: usize) -> NodeView {
         leaving: false,
         asked_at: NOW,
         watch_age: Some(Duration::ZERO),
+        probes_us: None,
         pods: (1..=PODS).map(pod).collect(),
     }
 }

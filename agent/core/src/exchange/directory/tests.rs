@@ -156,6 +156,7 @@ fn view(node: &str, asked: u64) -> NodeView {
         leaving: false,
         asked_at: at(asked),
         watch_age: Some(Duration::ZERO),
+        probes_us: None,
         pods: Vec::new(),
     }
 }
