@@ -25,7 +25,7 @@ use podsonar_lab::Cluster;
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::Settings;
 use podsonar_lab::scrape::Scrape;
-use shared::{Shared, images, minute};
+use shared::{Shared, images, kubelets, minute};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
@@ -46,13 +46,6 @@ fn with_pods() -> Shared {
     cluster.apply(include_str!("manifests/web.yaml")).expect("pods");
     cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
     cluster
-}
-
-/// Enough for kubelets to say that their nodes are ready once the API server is back. They compare what they would say with
-/// a watch of their own node, and that one is begun again after up to 30 s and as much more by chance (client-go's
-/// reflector): until then they see no difference from before, and say nothing.
-fn kubelets() -> Deadline {
-    Deadline::after(Duration::from_mins(2))
 }
 
 impl Losses {

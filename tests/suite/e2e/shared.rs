@@ -47,6 +47,13 @@ impl Drop for Shared {
     }
 }
 
+/// Enough for kubelets to say that their nodes are ready once the API server is back. They compare what they would say with
+/// a watch of their own node, and that one is begun again after up to 30 s and as much more by chance (client-go's
+/// reflector): until then they see no difference from before, and say nothing.
+pub(crate) fn kubelets() -> Deadline {
+    Deadline::after(Duration::from_mins(2))
+}
+
 /// The images of the agent of this version and of that of the next ones.
 pub(crate) fn images() -> Vec<PathBuf> {
     [agent::IMAGE_VARIABLE, agent::NEXT_IMAGE_VARIABLE]
