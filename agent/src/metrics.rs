@@ -6,31 +6,30 @@ pub mod dns;
 mod encode;
 pub(crate) mod exchange;
 pub(crate) mod faults;
+mod groups;
 mod health;
 pub mod inbound;
 pub(crate) mod local;
 pub mod mesh;
+mod paths;
 pub(crate) mod places;
 mod process;
 mod reload;
 pub mod scrape;
 mod shape;
+mod sockets;
 pub mod state;
 mod table;
 
 use std::fmt;
-use std::sync::atomic::Ordering::Relaxed;
 
-use podsonar_core::outcome::{LateHint, StampSource};
-use podsonar_core::target::{Family, Kind, Protocol};
-use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use self::dns::AskedName;
-use self::encode::{Label, sample};
-use self::state::{Answer, Group, Metrics, Path, Shown, VoidReason};
+use self::encode::sample;
+use self::state::{Metrics, Path};
 
 pub use self::shape::RATIO_BOUNDS;
 pub use self::table::markdown_table;
@@ -113,14 +112,14 @@ pub static ALL: &[Metric] = &[
         kind: MetricType::NativeHistogram,
         labels: PATH,
         help: "Round trips between kernel stamps; a reply without them is counted, not observed.",
-        samples: Samples::Path(rtt),
+        samples: Samples::Path(paths::rtt),
     },
     Metric {
         name: "podsonar_connect_duration_seconds",
         kind: MetricType::NativeHistogram,
         labels: PATH,
         help: "Full TCP handshakes, by this process' clock; none while the control is bad.",
-        samples: Samples::Path(connect_duration),
+        samples: Samples::Path(paths::connect_duration),
     },
     Metric {
         name: "podsonar_connects_unobserved_total",
@@ -135,7 +134,7 @@ pub static ALL: &[Metric] = &[
         labels: PATH_RESULT,
         help: "Probes by what the network did: reply, reset (a closed port answered), lost (silence until the timeout), \
                unreachable (an ICMP error), listener (the application was silent, the network was not).",
-        samples: Samples::Path(probes),
+        samples: Samples::Path(paths::probes),
     },
     Metric {
         name: "podsonar_probes_void_total",
@@ -144,7 +143,7 @@ pub static ALL: &[Metric] = &[
         help: "Due probes that say nothing about the network: not_sent, skipped, unknown, discarded, \
                intercepted (something on this host answers for everybody). \
                With probes_total this is every probe that fell due.",
-        samples: Samples::Agent(probes_void),
+        samples: Samples::Agent(groups::probes_void),
     },
     Metric {
         name: "podsonar_late_replies_total",
@@ -152,14 +151,14 @@ pub static ALL: &[Metric] = &[
         labels: &["protocol", "family", "kind", "source", "hint"],
         help: "Answers after the timeout, whose probes stay lost. way_back: a SYN-ACK sent again, so the first was \
                lost on its way back.",
-        samples: Samples::Agent(late_replies),
+        samples: Samples::Agent(groups::late_replies),
     },
     Metric {
         name: "podsonar_duplicate_replies_total",
         kind: MetricType::Counter,
         labels: &["protocol", "family", "kind", "source"],
         help: "Further answers to answered probes.",
-        samples: Samples::Agent(duplicate_replies),
+        samples: Samples::Agent(groups::duplicate_replies),
     },
     Metric {
         name: "podsonar_loss_episodes_total",
@@ -189,14 +188,14 @@ pub static ALL: &[Metric] = &[
         labels: &["protocol", "family", "kind", "source"],
         help: "From a new pod running with an address, as its own node's agent saw it, to its first answer here; by \
                the protocol that it answered first.",
-        samples: Samples::Agent(first_replies),
+        samples: Samples::Agent(groups::first_replies),
     },
     Metric {
         name: "podsonar_first_reply_timeouts_total",
         kind: MetricType::Counter,
         labels: &["protocol", "family", "kind", "source"],
         help: "New pods that did not answer for a minute after they ran.",
-        samples: Samples::Agent(first_reply_timeouts),
+        samples: Samples::Agent(groups::first_reply_timeouts),
     },
     Metric {
         name: "podsonar_rtt_floor_seconds",
@@ -492,14 +491,14 @@ pub static ALL: &[Metric] = &[
         kind: MetricType::Counter,
         labels: &["protocol", "family", "direction", "stamp"],
         help: "Time stamps of probes (tx) and answers (rx) by who took them; a user stamp is not observed.",
-        samples: Samples::Agent(stamp_source),
+        samples: Samples::Agent(sockets::stamp_source),
     },
     Metric {
         name: "podsonar_socket_drops_total",
         kind: MetricType::Counter,
         labels: CHANNEL,
         help: "Packets that the kernel dropped because a raw socket's buffer was full.",
-        samples: Samples::Agent(socket_drops),
+        samples: Samples::Agent(sockets::socket_drops),
     },
     Metric {
         name: "podsonar_probe_mode",
@@ -507,21 +506,21 @@ pub static ALL: &[Metric] = &[
         labels: &["protocol", "family", "mode"],
         help: "Always 1. How a protocol is probed: raw, or what this process may do instead: datagram (ICMP, measured \
                alike), connect (full handshakes instead of SYNs), none.",
-        samples: Samples::Agent(probe_mode),
+        samples: Samples::Agent(sockets::probe_mode),
     },
     Metric {
         name: "podsonar_receive_buffer_bytes",
         kind: MetricType::Gauge,
         labels: CHANNEL,
         help: "Receive buffer of a raw socket, as the kernel granted it.",
-        samples: Samples::Agent(receive_buffer),
+        samples: Samples::Agent(sockets::receive_buffer),
     },
     Metric {
         name: "podsonar_rejected_packets_total",
         kind: MetricType::Counter,
         labels: &["reason"],
         help: "Received packets that answer no probe.",
-        samples: Samples::Agent(rejected_packets),
+        samples: Samples::Agent(sockets::rejected_packets),
     },
     Metric {
         name: "podsonar_clock_jumps_total",
@@ -656,127 +655,6 @@ pub static ALL: &[Metric] = &[
     },
 ];
 
-fn rtt(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
-    match path.stream.protocol {
-        Protocol::Icmp | Protocol::Tcp => histogram(path, metrics, family),
-        Protocol::Connect => Ok(()),
-    }
-}
-
-fn connect_duration(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
-    match path.stream.protocol {
-        Protocol::Icmp | Protocol::Tcp => Ok(()),
-        Protocol::Connect => histogram(path, metrics, family),
-    }
-}
-
-fn histogram(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
-    match path.shown {
-        Shown::All | Shown::Histogram => sample(family, &[&path.labels(&metrics.facts)], &path.rtt),
-        Shown::Counters(_) => Ok(()),
-    }
-}
-
-/// Reply and lost are there from the start, so that rates see their first step.
-fn probes(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
-    if matches!(path.shown, Shown::Histogram) {
-        return Ok(());
-    }
-    let labels = path.labels(&metrics.facts);
-    for (answer, count) in Answer::ALL.into_iter().zip(&path.answers) {
-        let count = count.load(Relaxed);
-        if count > 0 || answer.starts_at_zero() {
-            sample(family, &[&labels, &[("result", answer.label())]], &ConstCounter::new(count))?;
-        }
-    }
-    Ok(())
-}
-
-fn probes_void(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |_, group, labels| {
-        for (reason, count) in VoidReason::ALL.into_iter().zip(&group.void) {
-            sample(&mut family, &[labels, &[("reason", reason.label())]], count)?;
-        }
-        Ok(())
-    })
-}
-
-fn late_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |_, group, labels| {
-        for (hint, count) in LateHint::ALL.into_iter().zip(&group.late) {
-            sample(&mut family, &[labels, &[("hint", hint.label())]], count)?;
-        }
-        Ok(())
-    })
-}
-
-fn duplicate_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |_, group, labels| sample(&mut family, &[labels], &group.duplicates))
-}
-
-fn first_replies(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |kind, group, labels| match kind {
-        Kind::Pod => sample(&mut family, &[labels], &group.first_replies),
-        Kind::Agent | Kind::Node | Kind::Name | Kind::Fixed | Kind::Control => Ok(()),
-    })
-}
-
-fn first_reply_timeouts(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |kind, group, labels| match kind {
-        Kind::Pod => sample(&mut family, &[labels], &group.first_reply_timeouts),
-        Kind::Agent | Kind::Node | Kind::Name | Kind::Fixed | Kind::Control => Ok(()),
-    })
-}
-
-fn stamp_source(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for (channel, stamps) in Channel::ALL.into_iter().zip(&metrics.stamps) {
-        if metrics.facts.has_socket(channel) {
-            for (direction, counts) in [("tx", &stamps.tx), ("rx", &stamps.rx)] {
-                for (source, count) in StampSource::ALL.into_iter().zip(counts) {
-                    let stamp = [("direction", direction), ("stamp", source.label())];
-                    sample(&mut family, &[&channel_labels(channel), &stamp], count)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn socket_drops(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for (channel, drops) in Channel::ALL.into_iter().zip(&metrics.drops) {
-        if metrics.facts.has_socket(channel) {
-            sample(&mut family, &[&channel_labels(channel)], drops)?;
-        }
-    }
-    Ok(())
-}
-
-fn probe_mode(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for (channel, means) in Channel::ALL.into_iter().zip(metrics.facts.means) {
-        if let Some(means) = means {
-            let labels: [&[Label<'_>]; 2] = [&channel_labels(channel), &[("mode", means.label())]];
-            sample(&mut family, &labels, &ConstGauge::new(1_u64))?;
-        }
-    }
-    Ok(())
-}
-
-fn receive_buffer(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for (channel, granted) in Channel::ALL.into_iter().zip(metrics.facts.receive_buffers) {
-        if let Some(bytes) = granted {
-            sample(&mut family, &[&channel_labels(channel)], &ConstGauge::new(bytes))?;
-        }
-    }
-    Ok(())
-}
-
-fn rejected_packets(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for (reason, count) in Reject::ALL.into_iter().zip(&metrics.rejects) {
-        sample(&mut family, &[&[("reason", reason.label())]], count)?;
-    }
-    Ok(())
-}
-
 fn build_info(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
     let facts = &metrics.facts;
     let labels = [("source", &*facts.source), ("source_zone", &facts.zone), ("version", facts.version)];
@@ -791,28 +669,6 @@ fn counter(value: Option<impl EncodeCounterValue>, family: MetricEncoder<'_>) ->
 /// A gauge without labels, if its value is known.
 fn gauge(value: Option<impl EncodeGaugeValue>, family: MetricEncoder<'_>) -> fmt::Result {
     value.map_or(Ok(()), |value| ConstGauge::new(value).encode(family))
-}
-
-/// Calls `each` for every protocol, family and kind that ever had a stream.
-fn groups(metrics: &Metrics, mut each: impl FnMut(Kind, &Group, &[Label<'_>]) -> fmt::Result) -> fmt::Result {
-    for (protocol, families) in Protocol::ALL.into_iter().zip(&metrics.groups) {
-        for (family, kinds) in Family::ALL.into_iter().zip(families) {
-            for (kind, group) in Kind::ALL.into_iter().zip(kinds).filter(|(_, group)| group.is_used()) {
-                let labels = [
-                    ("protocol", protocol.label()),
-                    ("family", family.label()),
-                    ("kind", kind.label()),
-                    ("source", metrics.facts.source.as_str()),
-                ];
-                each(kind, group, &labels)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn channel_labels(channel: Channel) -> [Label<'static>; 2] {
-    [("protocol", channel.protocol.label()), ("family", channel.family.label())]
 }
 
 #[cfg(test)]

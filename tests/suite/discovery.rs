@@ -101,7 +101,12 @@ fn peers_of_both_families_and_several_slices() {
 fn so_many_peers_are_listed_and_refreshed_when_it_matters() {
     let world = World::new(Settings::default());
     world.write(&objects::create_slices(120));
-    let limits = Limits { watched: 100, list_every: Duration::from_hours(1), refresh_every: Duration::ZERO };
+    let limits = Limits {
+        watched: 100,
+        list_every: Duration::from_hours(1),
+        refresh_every: Duration::ZERO,
+        look_again: Duration::ZERO,
+    };
     let follower = world.follow_with(limits, Patience::default());
     follower.wait_for_peers("list mode", |peers| peers.mode == Mode::List && peers.peers.len() == 120);
 
@@ -118,9 +123,14 @@ fn so_many_peers_are_listed_and_refreshed_when_it_matters() {
     follower.refresh(Refresh::Unknown);
     assert_eq!(follower.peers().peers.len(), 121);
 
+    // An agent that was killed with its node, whose slice still had it at the first look.
+    world.write(&[Write::delete(&path(1))]);
+    follower.refresh(Refresh::Silent("node-00110".into()));
+    assert_eq!(follower.peers().peers.len(), 101, "it is looked at again");
+
     world.write(&[Write::delete(&path(0))]);
     follower.refresh(Refresh::Unknown);
-    follower.wait_for_peers("watch mode", |peers| peers.mode == Mode::Watch && peers.peers.len() == 21);
+    follower.wait_for_peers("watch mode", |peers| peers.mode == Mode::Watch && peers.peers.len() == 1);
 }
 
 #[test]

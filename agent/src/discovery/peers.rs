@@ -9,7 +9,7 @@ mod fetch;
 mod index;
 mod slice;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,11 +42,18 @@ pub struct Limits {
     pub list_every: Duration,
     /// And refreshed out of turn at most so often.
     pub refresh_every: Duration,
+    /// Who stays silent is looked at once more after so long: at first its slice may not have changed yet.
+    pub look_again: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { watched: 1_000, list_every: Duration::from_mins(5), refresh_every: Duration::from_secs(10) }
+        Self {
+            watched: 1_000,
+            list_every: Duration::from_mins(5),
+            refresh_every: Duration::from_secs(10),
+            look_again: Duration::from_mins(1),
+        }
     }
 }
 
@@ -76,7 +83,7 @@ pub struct Peers {
 /// Why a refresh is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refresh {
-    /// The agent of this node has fallen silent: its slices are fetched, once until the next list.
+    /// The agent of this node has fallen silent: its slices are fetched, twice at the most until the next list.
     Silent(Arc<str>),
     /// An agent called that is not known: what has changed is fetched.
     Unknown,
@@ -134,6 +141,24 @@ pub async fn follow(
     loop {
         following.by_watch().await;
         following.by_list().await;
+    }
+}
+
+/// The silent nodes that were looked at since the last list: how a node stays silent is not looked at all the time.
+#[derive(Debug, Default)]
+struct Looks {
+    /// When it was looked at first.
+    once: HashMap<Arc<str>, Timer>,
+    twice: HashSet<Arc<str>>,
+}
+
+impl Looks {
+    /// Whether a node is to be looked at now: the first time, and once more when so much time has passed.
+    fn may(&mut self, node: &Arc<str>, again: Duration) -> bool {
+        match self.once.get(node) {
+            None => self.once.insert(Arc::clone(node), Timer::now()).is_none(),
+            Some(first) => first.elapsed() >= again && self.twice.insert(Arc::clone(node)),
+        }
     }
 }
 
@@ -208,8 +233,7 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
         let mut health = self.publish.borrow().health.refreshed_every(most + self.api.patience().answer);
         let mut next = Timer::now() + self.random.between(least, most);
         let mut refreshed: Option<Timer> = None;
-        // Nodes that were looked at since the last list: one that stays silent is not looked at again before the next.
-        let mut looked_at: HashSet<Arc<str>> = HashSet::new();
+        let mut looks = Looks::default();
         self.tell(Mode::List, health, false);
         loop {
             let ask = tokio::select! {
@@ -220,10 +244,10 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
                 continue;
             }
             match &ask {
-                Some(Ask { why: Refresh::Silent(node), .. }) if !looked_at.insert(Arc::clone(node)) => {
+                Some(Ask { why: Refresh::Silent(node), .. }) if !looks.may(node, self.limits.look_again) => {
                     continue;
                 }
-                None => looked_at.clear(),
+                None => looks = Looks::default(),
                 Some(_) => {}
             }
             let result = match &ask {
@@ -282,5 +306,27 @@ impl<C: Fn(TroubleKind) + Send> Following<C> {
             news
         });
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stays_silent_is_looked_at_twice_until_the_next_list() {
+        let (mut looks, again) = (Looks::default(), Limits::default().look_again);
+        let (one, other) = ("one".into(), "other".into());
+        let mut looked = Vec::new();
+        for second in (0..300).step_by(3) {
+            if looks.may(&one, again) {
+                looked.push(second);
+            }
+            if second == 30 {
+                assert!(looks.may(&other, again), "each for itself");
+            }
+            tokio::time::advance(Duration::from_secs(3)).await;
+        }
+        assert_eq!(looked, [0, 60]);
     }
 }

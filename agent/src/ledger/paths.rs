@@ -73,9 +73,15 @@ impl Paths {
         if !folded {
             return Place { path: self.begin(budget, metrics, stream.clone(), now), folded };
         }
-        let target = Target { destination: OTHER.into(), zone: Arc::default(), ..(*stream.target).clone() };
-        let other = Stream { target: Arc::new(target), protocol: stream.protocol };
-        let path = self.again(&other).unwrap_or_else(|| self.begin(budget, metrics, other, now));
+        // A family may be the second one of some nodes alone: they are shown together all the same.
+        let other = |secondary| {
+            let (destination, zone) = (OTHER.into(), Arc::default());
+            let target = Target { destination, zone, secondary, ..(*stream.target).clone() };
+            Stream { target: Arc::new(target), protocol: stream.protocol }
+        };
+        let secondary = stream.target.secondary;
+        let path = self.again(&other(secondary)).or_else(|| self.again(&other(!secondary)));
+        let path = path.unwrap_or_else(|| self.begin(budget, metrics, other(secondary), now));
         Place { path, folded }
     }
 

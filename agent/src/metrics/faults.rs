@@ -108,7 +108,7 @@ impl Unhealthy {
 }
 
 pub(super) fn boost_probes(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |_, group, labels| {
+    groups::each(metrics, |_, group, labels| {
         for (boost, counts) in Boost::ALL.into_iter().zip(&group.extras.boosts) {
             for (extra, count) in Extra::ALL.into_iter().zip(counts).filter(|(_, count)| count.get() > 0) {
                 let more = [("purpose", boost.label()), ("result", extra.label())];
@@ -120,7 +120,7 @@ pub(super) fn boost_probes(metrics: &Metrics, mut family: MetricEncoder<'_>) -> 
 }
 
 pub(super) fn mtu_probes(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |_, group, labels| {
+    groups::each(metrics, |_, group, labels| {
         for (extra, count) in Extra::ALL.into_iter().zip(&group.extras.large) {
             if count.get() > 0 {
                 sample(&mut family, &[labels, &[("result", extra.label())]], count)?;

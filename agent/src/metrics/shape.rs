@@ -128,7 +128,7 @@ pub(super) fn rtt_floor(path: &Path, metrics: &Metrics, family: &mut MetricEncod
 }
 
 pub(super) fn ratio(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |kind, group, labels| match kind {
+    groups::each(metrics, |kind, group, labels| match kind {
         Kind::Control => Ok(()),
         Kind::Agent | Kind::Pod | Kind::Node | Kind::Name | Kind::Fixed => {
             sample(&mut family, &[labels], &group.shape.ratio)
@@ -137,7 +137,7 @@ pub(super) fn ratio(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Re
 }
 
 pub(super) fn bursts(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    groups(metrics, |kind, group, labels| match kind {
+    groups::each(metrics, |kind, group, labels| match kind {
         Kind::Control => Ok(()),
         Kind::Agent | Kind::Pod | Kind::Node | Kind::Name | Kind::Fixed => {
             sample(&mut family, &[labels], &group.shape.bursts)

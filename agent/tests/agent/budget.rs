@@ -146,6 +146,21 @@ fn ways_that_there_is_no_room_for_are_one_and_still_told_apart_to_people() {
 }
 
 #[test]
+fn a_family_that_is_the_second_of_some_nodes_and_the_first_of_others_is_one_series_of_other() {
+    let mut mesh = Mesh::new(Book::with(100, false));
+    for (node, secondary) in [(1, false), (2, true)] {
+        let address = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, node.into()).into();
+        let target = Target { address, secondary, ..of_node(node, Kind::Agent, 1) };
+        mesh.add(&target, &[Protocol::Icmp]);
+    }
+    let reply = ["probes_total", "family=\"6\"", "destination=\"other\"", "result=\"reply\""];
+    assert_eq!(mesh.book.value(&reply), "2");
+    mesh.leave();
+    mesh.book.tick(RETAIN.as_secs() + 20);
+    assert_eq!(mesh.book.lines(&reply), [] as [String; 0]);
+}
+
+#[test]
 fn a_peer_that_says_another_zone_each_time_takes_no_room_of_others() {
     for by_zone in [false, true] {
         let mut mesh = Mesh::new(Book::with(4_000, by_zone));

@@ -230,16 +230,22 @@ impl Inbound {
         }
     }
 
-    /// Closes gaps, and tells who is silent, unless this agent is too sick to say so.
-    pub fn look(&mut self, now: Instant, verdicts: bool) {
+    /// Closes gaps, and tells who is silent, unless this agent is too sick to say so. A node that was last heard at a time
+    /// is called silent only if `is_meant` to be heard since.
+    pub fn look(
+        &mut self,
+        now: Instant,
+        verdicts: bool,
+        mut is_meant: impl FnMut(&Arc<str>, Instant) -> bool,
+    ) {
         if now.since(self.looked) < LOOK {
             return;
         }
         self.looked = now;
-        for sender in self.senders.values_mut() {
+        for (node, sender) in &mut self.senders {
             for (side, reception) in sender.sides.iter_mut().zip(&self.listens) {
                 if let (Some(side), Some(reception)) = (side, reception) {
-                    side.look(now, reception, verdicts);
+                    side.look(now, reception, verdicts, |heard| is_meant(node, heard));
                     self.dirty |= side.changed;
                 }
             }
@@ -409,7 +415,13 @@ impl Side {
         place
     }
 
-    fn look(&mut self, now: Instant, reception: &Reception, verdicts: bool) {
+    fn look(
+        &mut self,
+        now: Instant,
+        reception: &Reception,
+        verdicts: bool,
+        is_meant: impl FnOnce(Instant) -> bool,
+    ) {
         let before = self.fresh;
         let mut uncounted = Counts::default();
         for (_, class, window) in &mut self.windows {
@@ -426,7 +438,8 @@ impl Side {
             let period = window.period();
             let patience = period * SILENT_PERIODS + JITTER.max(period / 2);
             let hidden = reception.dropped.is_some_and(|dropped| now.since(dropped) <= patience);
-            turned_silent = !hidden && now.since(window.arrived()) > patience;
+            let heard = window.arrived();
+            turned_silent = !hidden && now.since(heard) > patience && is_meant(heard);
         }
         self.silent |= turned_silent;
         self.changed |= turned_silent || self.fresh != before;

@@ -54,7 +54,7 @@ use crate::time::Instant;
 const SENT_BY: Duration = Duration::from_millis(100);
 
 /// Nothing is expected of a fetch that has not ended after this time.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Nothing is held for longer after its list would have confirmed it.
 const HOLD: Duration = Duration::from_secs(8);

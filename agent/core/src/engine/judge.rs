@@ -160,7 +160,7 @@ impl Engine {
         }
         self.inflight.forget_until(drain_began);
         self.forget_spent(drain_began);
-        self.inbound.look(self.clock.now().mono, self.verdicts);
+        self.look_at_inbound(self.clock.now().mono);
         let oldest = drain_began.back(Duration::from_mins(2));
         for drops in &mut self.drops {
             drops.forget_before(oldest);

@@ -92,6 +92,20 @@ impl Owners {
         self.all.get_mut(id.0 as usize)?.as_mut()
     }
 
+    /// What a node's agent told when it was asked then or later.
+    pub(super) fn told_since(&self, node: &str, then: Instant) -> Option<&NodeView> {
+        self.named(node)?.view.as_deref().filter(|view| view.asked_at >= then)
+    }
+
+    /// Whether a node's agent was asked for its list in vain, then or later.
+    pub(super) fn failed_since(&self, node: &str, then: Instant) -> bool {
+        self.named(node).and_then(|owner| owner.failed).is_some_and(|failed| failed >= then)
+    }
+
+    fn named(&self, node: &str) -> Option<&Owner> {
+        self.all.get(self.by_node.get(node)?.0 as usize)?.as_ref()
+    }
+
     /// When something held is to be looked at.
     pub(super) fn first(&self) -> Option<Instant> {
         self.checks.first().map(|(at, _)| *at)

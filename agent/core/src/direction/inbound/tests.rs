@@ -102,7 +102,7 @@ fn silence_is_not_told_while_our_socket_is_not_empty_or_drops_or_we_are_sick() {
         let mut inbound = inbound(&[source("b", 9)]);
         send(&mut inbound, 1_000, "10.0.0.2", 9, 1);
         inbound.handle_drain(at(8_000), Family::V4, case != "waiting", u64::from(case == "dropped"));
-        inbound.look(at(8_000), case != "sick");
+        inbound.look(at(8_000), case != "sick", |_, _| true);
         assert_eq!(silent(&mut inbound), [], "{case}");
         look(&mut inbound, 16_000);
         if case != "dropped" {
@@ -343,7 +343,7 @@ fn look(inbound: &mut Inbound, millis: u64) {
     for (family, total) in Family::ALL.into_iter().zip(totals) {
         inbound.handle_drain(at(millis), family, true, total);
     }
-    inbound.look(at(millis), true);
+    inbound.look(at(millis), true, |_, _| true);
 }
 
 /// What is counted since it was last asked.
