@@ -2,12 +2,12 @@
 
 use crate::minute;
 use podsonar_lab::cluster::Node;
-use podsonar_lab::{Cluster, LabError, tool};
+use podsonar_lab::{Cluster, LabError};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// Waits until the API server has nothing of the release, nor any node of its pods.
-pub(crate) fn none(cluster: &Cluster) {
+/// Waits until the API server has no object of the release.
+pub(crate) fn no_object(cluster: &Cluster) {
     let kinds = cluster.kubectl(&["api-resources", "--verbs=list", "--output=name"]).expect("kinds");
     let kinds = kinds.split_whitespace().collect::<Vec<_>>().join(",");
     for label in ["app.kubernetes.io/instance=podsonar", "owner=helm"] {
@@ -19,28 +19,26 @@ pub(crate) fn none(cluster: &Cluster) {
             })
             .expect("no object is left");
     }
-    let nothing = cluster.wait(minute(), "nodes without anything of the release", |cluster| {
-        for node in cluster.nodes() {
-            if !on(node)?.is_empty() || !folders(node)?.is_subset(&pods(cluster)?) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(()))
-    });
-    let seen = || cluster.nodes().iter().map(|node| (on(node), folders(node))).collect::<Vec<_>>();
-    assert!(nothing.is_ok(), "{nothing:?}: {:?}", seen());
 }
 
-/// What of agents is on a node: their processes, their containers, and who listens on their ports, which are the node's own with
-/// `hostNetwork`.
+/// Waits until no node has anything of agents. Records of dead containers are their kubelet's, which clears them away each minute.
+pub(crate) fn nothing_on_nodes(cluster: &Cluster) {
+    let mut last = String::new();
+    let nothing = cluster.wait(minute(), "nodes without anything of the release", |cluster| {
+        let pods = pods(cluster)?;
+        let left = |node: &Node| -> Result<String, LabError> {
+            let folders: Vec<String> = folders(node)?.difference(&pods).cloned().collect();
+            Ok(format!("{}{}", on(node)?, folders.join(" ")))
+        };
+        last = cluster.nodes().iter().map(left).collect::<Result<String, _>>()?;
+        Ok(last.is_empty().then_some(()))
+    });
+    assert!(nothing.is_ok(), "{last}");
+}
+
+/// What of agents is on a node: their processes, and who listens on their ports, which are the node's own with `hostNetwork`.
 fn on(node: &Node) -> Result<String, LabError> {
-    let ctr = tool::cluster("ctr")?;
-    let script = format!(
-        "pidof podsonar; {} --namespace k8s.io containers list | grep /podsonar: ; \
-         ss -Hltn '( sport = :19988 or sport = :19989 )'",
-        ctr.display()
-    );
-    shell(node, &script)
+    shell(node, "pidof podsonar; ss -Hltn '( sport = :19988 or sport = :19989 )'")
 }
 
 /// The UIDs of the pods that a node's kubelet keeps a folder for.

@@ -139,8 +139,10 @@ impl Life {
         });
         assert_eq!(self.losses.lost(), Vec::<String>::new(), "uninstalled");
         self.steps.done("uninstalled");
-        leftovers::none(&self.cluster);
-        self.steps.done("nothing is left");
+        leftovers::no_object(&self.cluster);
+        self.steps.done("no object is left");
+        leftovers::nothing_on_nodes(&self.cluster);
+        self.steps.done("nothing is left on nodes");
     }
 
     fn wait_for_agents(&mut self, which: &str) {
