@@ -93,7 +93,7 @@ next: # An agent with the next versions of what agents share, quickly built
 
 E2E := PODSONAR_IMAGE=$(abspath $(AGENTS))/podsonar.tar PODSONAR_NEXT_IMAGE=$(abspath $(AGENTS))/next.tar $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images agents helm ## The agent in a real cluster: discovery, faults, updates, times, the chart's life (needs root, 15 minutes)
+e2e: packages images agents helm ## The agent in a real cluster: discovery, faults, updates, times, the chart's life (needs root, 17 minutes)
 	$(E2E) --test discovery --test cluster
 	$(E2E) --test e2e
 	$(E2E) --test chart
