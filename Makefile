@@ -11,6 +11,7 @@ CARGO := cargo --locked
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC := $(TARGET)/static/$(HOST)/release/podsonar
 NEXT := $(TARGET)/next/$(HOST)/debug/podsonar
+AGENTS := $(TARGET)/agents
 PORT ?= 19988
 FUZZ_SECONDS ?= 10
 # Benchmarks measure the binary that images have.
@@ -23,7 +24,7 @@ DASHBOARDS := tests/tools/dashboards.sh
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes helm images static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write pictures scraping chart chart-cluster build \
+.PHONY: help run test packages servers kubernetes helm images agents static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write pictures scraping chart chart-cluster build \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-node bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -34,7 +35,7 @@ run: packages ## A mesh of three nodes in namespaces, agents and real pods on th
 	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
 	@$(TARGET)/release/podsonar-lab mesh --port $(PORT)
 
-test: packages servers fmt clippy doc purity deny versions manifest workflows sbom unit promtool dashboards chart scraping fuzz ## Every check that needs no cluster
+test: packages servers fmt clippy doc purity deny versions manifest workflows sbom unit promtool dashboards chart scraping image-static fuzz ## Every check that needs no cluster
 
 packages: ## Install the Debian packages that the lab uses, if any is missing
 	@missing=$$(grep -v '^#' tests/packages.txt | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
@@ -74,25 +75,29 @@ advisories: $(DENY) ## Known vulnerabilities (needs the advisory database from t
 $(DENY):
 	cargo install --quiet --locked --debug cargo-deny --version $(DENY_VERSION) --root $(CACHE)/cargo-deny-$(DENY_VERSION)
 
-static: # The agent without libraries, as images have it
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --quiet --release --package podsonar --target $(HOST) --target-dir $(TARGET)/static
+static: # The agent without libraries, by the Dockerfile's own flags
+	RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols" $(CARGO) build --quiet --release --package podsonar --target $(HOST) --target-dir $(TARGET)/static
 
 images: kubernetes servers # The images that the cluster runs beside the agent
 	@tests/tools/images.sh >/dev/null
 
-cluster: packages images static ## A Kubernetes cluster of real parts with an agent on each node, for a person (Ctrl-C ends it)
+agents: static next # The Dockerfile's image around this agent and the next, as archives that clusters import
+	@tests/tools/agents.sh $(AGENTS) $(STATIC) $(NEXT)
+
+cluster: packages images agents ## A Kubernetes cluster of real parts with an agent on each node, for a person (Ctrl-C ends it)
 	$(CARGO) build --quiet --package podsonar-lab --bins
-	@$(TARGET)/debug/podsonar-lab cluster --agent $(STATIC)
+	@$(TARGET)/debug/podsonar-lab cluster --agents $(AGENTS)/podsonar.tar
 
 next: # An agent with the next versions of what agents share, quickly built
 	RUSTFLAGS="-C target-feature=+crt-static --cfg podsonar_next" CARGO_PROFILE_DEV_DEBUG=none CARGO_PROFILE_DEV_STRIP=symbols \
 	  $(CARGO) build --quiet --package podsonar --target $(HOST) --target-dir $(TARGET)/next
 
-E2E := PODSONAR_STATIC=$(abspath $(STATIC)) PODSONAR_NEXT=$(abspath $(NEXT)) $(CARGO) test --quiet --package podsonar-lab
+E2E := PODSONAR_IMAGE=$(abspath $(AGENTS))/podsonar.tar PODSONAR_NEXT_IMAGE=$(abspath $(AGENTS))/next.tar $(CARGO) test --quiet --package podsonar-lab
 
-e2e: packages images static next ## The agent in a real cluster: discovery, faults, updates, times (needs root, 12 minutes)
+e2e: packages images agents helm ## The agent in a real cluster: discovery, faults, updates, times, the chart's life (needs root, 17 minutes)
 	$(E2E) --test discovery --test cluster
 	$(E2E) --test e2e
+	$(E2E) --test chart
 
 build: # The agent as the tests of the lab run it
 	$(CARGO) build --quiet --release --package podsonar
@@ -121,7 +126,7 @@ pictures: build packages servers ## Draw the README's pictures: a mesh that brea
 scraping: build packages servers kubernetes helm ## How Prometheus 2 and 3 come to scrape agents: the PodMonitor by prometheus-operator's own generator, the README's job (needs root)
 	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --package podsonar-lab --test scraping
 
-chart-cluster: packages images static next helm ## The chart in a real cluster: installed, upgraded, rolled back, nodes off and on, in each way (9 minutes, needs root)
+chart-cluster: packages images agents helm ## The chart in a real cluster: installed, upgraded, rolled back, nodes off and on, in each way (5 minutes, needs root)
 	$(E2E) --test chart
 
 chart: build helm ## The chart: both Helms, unit tests, refusals, configurations that the agent takes, README
@@ -169,7 +174,7 @@ bench-rules: servers ## Time of one evaluation of the rules at 500 nodes, in a r
 bench-reload: static ## CPU per reload of the configuration
 	$(BENCH) reload --write
 
-soak: packages images static next ## What takes minutes to show: verdicts in ten minutes of random loss, how soon dead paths and black holes are found
+soak: packages images agents ## What takes minutes to show: verdicts in ten minutes of random loss, how soon dead paths and black holes are found
 	$(BENCH) soak --write
 	PODSONAR_SOAK=1 $(E2E) --test e2e bars
 

@@ -9,16 +9,24 @@ CYCLONEDX_VERSION := 0.5.9
 CYCLONEDX := $(CACHE)/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
 DIST := dist
 
-.PHONY: image image-test versions manifest workflows sbom release-check sizing
+.PHONY: image image-test image-static released versions manifest workflows sbom release-check sizing
 
 image: packages ## Build the Dockerfile as localhost/podsonar:VERSION, without a registry (BUILDER=rust:1.95.0-bookworm: from one)
-	tests/tools/build.sh $(VERSION) $(BUILDER)
+	tests/tools/build.sh $(VERSION) $(if $(BUILDER),--builder $(BUILDER))
 
 image-test: image ## The image under exactly what the chart lets it do, probing over a real link (needs root)
 	tests/suite/image.sh $(IMAGE)
 
-versions: ## Crate, image and chart are of one version
+image-static: packages static ## The same of the Dockerfile's second stage alone, around the program that `make static` builds as the first does
+	tests/tools/build.sh static --program $(STATIC) >/dev/null
+	tests/suite/image.sh localhost/podsonar:static
+
+versions: ## Crate, image and chart are of one version; what may not be released is refused
 	.ci/version agree
+	tests/suite/release.sh
+
+released: # Whether the changelog tells of this version, and the tag $TAG, if set, is it
+	.ci/version released
 
 manifest: ## deploy/podsonar.yaml, for kubectl, is what the chart renders by default
 	.ci/manifest
@@ -35,8 +43,7 @@ sbom: $(CYCLONEDX) ## What is linked into the agent, as CycloneDX: dist/podsonar
 $(CYCLONEDX):
 	cargo install --quiet --locked --debug cargo-cyclonedx --version $(CYCLONEDX_VERSION) --root $(CACHE)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 
-release-check: versions manifest workflows deny sbom image-test ## Whether this commit may be released as VERSION: one version, told of in the changelog, licences, SBOM, image
-	.ci/version released
+release-check: released versions manifest workflows deny sbom image-test ## Whether this commit may be released as VERSION: one version, told of in the changelog, licences, SBOM, image
 
 sizing: ## What a cluster of 10 to 5,000 nodes costs, by the settings: series, samples, probes, DNS, exchange, API server (CONFIG=FILE for yours)
 	@$(if $(CONFIG),SIZING_CONFIG=$(abspath $(CONFIG))) $(CARGO) test --quiet --release --package podsonar --test agent sizing::the_table -- --nocapture | grep '|'

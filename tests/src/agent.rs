@@ -51,19 +51,19 @@ pub struct Agent {
 /// The variable that names the agent's binary.
 pub const BINARY_VARIABLE: &str = "PODSONAR_BIN";
 
-/// The variable that names the agent's static binary.
-pub const STATIC_VARIABLE: &str = "PODSONAR_STATIC";
-/// The variable that names a static binary of the agent with the next versions of what agents share.
-pub const NEXT_VARIABLE: &str = "PODSONAR_NEXT";
+/// The variable that names the archive of the agent's image.
+pub const IMAGE_VARIABLE: &str = "PODSONAR_IMAGE";
+/// The variable that names the archive of an image of the agent with the next versions of what agents share.
+pub const NEXT_IMAGE_VARIABLE: &str = "PODSONAR_NEXT_IMAGE";
 
-/// An agent for container images, a static binary: what the variable names.
+/// An agent's image for clusters, which `tests/tools/agents.sh` packs: what the variable names.
 ///
 /// # Errors
 /// [`LabError::Missing`] if it names none. The lab builds nothing.
-pub fn static_binary(variable: &str) -> Result<PathBuf, LabError> {
+pub fn image(variable: &str) -> Result<PathBuf, LabError> {
     let named = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_file());
-    let hint = || format!("{variable} must name it; `make e2e` builds it");
-    named.ok_or_else(|| LabError::Missing { what: "the agent's static binary", hint: hint() })
+    let hint = || format!("{variable} must name it; `make agents` builds it");
+    named.ok_or_else(|| LabError::Missing { what: "the agent's image", hint: hint() })
 }
 
 /// The agent's binary: what [`BINARY_VARIABLE`] names, else `podsonar` in the target folder of this program.

@@ -13,7 +13,7 @@
 //! | `certificates` | the authority, and files for clients |
 //! | `cgroups` | nodes' cgroups |
 //! | [`control`] | etcd, API server, controllers, scheduler |
-//! | `image` | container images without a registry |
+//! | `image` | the images that every node has |
 //! | [`machine`] | process ids, mounts and a host name of one's own |
 //! | [`node`] | a node: power, link, container runtime, kubelet, kube-proxy |
 //! | [`objects`] | asking the API server, and waiting for what it says |
@@ -42,7 +42,6 @@ pub mod part;
 pub mod watched;
 
 pub use control::Control;
-pub use image::Image;
 pub use machine::Machine;
 pub use node::Node;
 pub use part::Part;
@@ -59,7 +58,7 @@ use certificates::Authority;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -76,8 +75,8 @@ pub struct Settings {
     pub silence: Duration,
     /// How long pods stay on a node that is gone; a real cluster's default is 300 s.
     pub toleration: Duration,
-    /// Images beside pause, busybox, nginx and coredns.
-    pub images: Vec<Image>,
+    /// Archives of images beside pause, busybox, nginx and coredns.
+    pub images: Vec<PathBuf>,
 }
 
 impl Default for Settings {
@@ -104,8 +103,8 @@ struct Shared {
     settings: Settings,
     authority: Authority,
     keys: PathBuf,
-    /// Archives that each node has.
-    images: Mutex<Vec<PathBuf>>,
+    /// Archives of the images that each node has.
+    images: Vec<PathBuf>,
     /// Removed last.
     belongings: Arc<Belongings>,
 }
@@ -143,10 +142,8 @@ impl Cluster {
         let router = lab.host("router")?;
         let authority = Authority::new(&keys)?;
         let control = Control::start(&router, &settings, &authority, &keys, &logs)?;
-        let images = image::standard()?.into_iter().map(Ok);
-        let own = settings.images.iter().map(|image| image.pack(&belongings.folder));
-        let images = images.chain(own).collect::<Result<_, _>>()?;
-        let (images, belongings) = (Mutex::new(images), Arc::clone(belongings));
+        let images = image::standard()?.into_iter().chain(settings.images.iter().cloned()).collect();
+        let belongings = Arc::clone(belongings);
         let shared = Arc::new(Shared { lab, router, settings, authority, keys, images, belongings });
         let numbers = 1..=shared.settings.nodes;
         let zones = shared.settings.zones;
@@ -220,18 +217,6 @@ impl Cluster {
     /// Waits until the API server says that it is ready.
     pub fn wait_for_api_server(&mut self, deadline: Deadline) -> Result<(), LabError> {
         wait_for_api_server(&mut self.control, &self.shared.router, deadline)
-    }
-
-    /// Makes an image available on all nodes, in place of one of the same name.
-    pub fn load(&self, image: &Image) -> Result<(), LabError> {
-        let archive = image.pack(&self.shared.belongings.folder)?;
-        for node in self.nodes.iter().filter(|node| node.running().is_ok()) {
-            node.import(&archive)?;
-        }
-        let mut images = self.shared.images.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        images.retain(|other| *other != archive);
-        images.push(archive);
-        Ok(())
     }
 
     /// Makes the API server reachable from the machine, on a port of its loopback. Returns the administrator's file

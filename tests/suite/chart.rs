@@ -5,6 +5,10 @@
 mod accepted;
 #[path = "chart/admission.rs"]
 mod admission;
+#[path = "chart/answers.rs"]
+mod answers;
+#[path = "chart/leftovers.rs"]
+mod leftovers;
 #[path = "chart/life.rs"]
 mod life;
 #[path = "e2e/losses.rs"]
@@ -13,20 +17,27 @@ mod losses;
 mod release;
 #[path = "chart/reload.rs"]
 mod reload;
+#[path = "e2e/servers.rs"]
+mod servers;
 #[path = "e2e/shared.rs"]
 mod shared;
+#[path = "chart/steps.rs"]
+mod steps;
 
 use podsonar_lab::cluster::Settings;
 use podsonar_lab::{Cluster, tool};
 use shared::{Shared, images, minute};
 use std::sync::{LazyLock, Mutex};
+use steps::Steps;
 
 /// The cluster without agents, but with the definitions of prometheus-operator's objects, once no other test uses it.
 fn cluster() -> Shared {
     static CLUSTER: LazyLock<Mutex<Cluster>> = LazyLock::new(|| {
+        let mut steps = Steps::of("cluster");
         let settings =
             Settings { nodes: 4, zones: 2, dual_stack: true, images: images(), ..Settings::default() };
         let cluster = Cluster::start(settings).expect("a cluster");
+        steps.done("started");
         // kubectl follows no link to a folder.
         let crds = tool::chart("crds").expect("definitions").canonicalize().expect("a folder");
         let folder = format!("--filename={}", crds.display());
@@ -34,6 +45,7 @@ fn cluster() -> Shared {
         cluster
             .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &folder])
             .expect("definitions");
+        steps.done("prometheus-operator's definitions");
         Mutex::new(cluster)
     });
     let shared = Shared::of(&CLUSTER);

@@ -13,18 +13,21 @@ mod faults;
 mod losses;
 #[path = "e2e/names.rs"]
 mod names;
+#[path = "e2e/servers.rs"]
+mod servers;
 #[path = "e2e/shared.rs"]
 mod shared;
 #[path = "e2e/times.rs"]
 mod times;
 
+use losses::Losses;
 use podsonar_lab::Cluster;
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::Settings;
-use podsonar_lab::cluster::objects::Pod;
 use podsonar_lab::scrape::Scrape;
-use shared::{Shared, images, install_pods, minute};
+use shared::{Shared, images, minute};
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 /// The cluster with ready agents, once no other test uses it.
 fn cluster() -> Shared {
@@ -37,11 +40,22 @@ fn cluster() -> Shared {
     shared
 }
 
-/// The same with real servers on all nodes.
+/// The same with real servers on all nodes, which stay for the next test.
 fn with_pods() -> Shared {
     let cluster = cluster();
-    install_pods(&cluster);
+    cluster.apply(include_str!("manifests/web.yaml")).expect("pods");
+    cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
     cluster
+}
+
+impl Losses {
+    /// Reads for so long.
+    fn watch(&mut self, cluster: &Cluster, time: Duration) {
+        let over = Deadline::after(time);
+        // It answers when the time is over; a deadline never strikes.
+        let deadline = Deadline::after(time * 2 + Duration::from_secs(10));
+        self.watch_until_by(deadline, cluster, "the time to be over", |_| over.passed());
+    }
 }
 
 /// Waits until each agent's watches are whole: an age is zero then.
@@ -56,15 +70,4 @@ fn wait_for_whole_watches(cluster: &Cluster, deadline: Deadline) {
             .wait_for_metrics(&node.identity.name, deadline, "watches that are whole", whole)
             .expect("whole watches");
     }
-}
-
-/// Waits until the agent of a node that was off has been started anew and answers, and returns it.
-fn wait_for_restart(cluster: &Cluster, before: &Pod) -> Pod {
-    cluster
-        .wait(minute(), "an agent that was started anew", |cluster| {
-            let agent = cluster.agent(&before.node).ok();
-            let agent = agent.filter(|agent| agent.ready && agent.restarts > before.restarts);
-            Ok(agent.filter(|_| cluster.scrape(&before.node).is_ok()))
-        })
-        .expect("the agent again")
 }

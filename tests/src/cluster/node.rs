@@ -148,8 +148,7 @@ impl Node {
             self.running_mut()?.containerd.must_run()?;
             Ok(UnixStream::connect(&socket).ok())
         })?;
-        let images = self.shared.images.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        images.iter().try_for_each(|image| self.import(image))
+        self.shared.images.iter().try_for_each(|image| self.import(image))
     }
 
     /// Starts what speaks to the API server.
@@ -178,7 +177,7 @@ impl Node {
     }
 
     /// Puts a docker archive into the node's container runtime.
-    pub(super) fn import(&self, image: &Path) -> Result<(), LabError> {
+    fn import(&self, image: &Path) -> Result<(), LabError> {
         let mut command = Command::new(tool::cluster("ctr")?);
         command.args(["--namespace", "k8s.io", "images", "import"]).arg(image);
         let line = command_line(&command);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 /// A pod as the API server knows it.
@@ -151,11 +152,16 @@ impl Cluster {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let line = format!("kubectl {}", arguments.join(" "));
         let mut child = self.router().start(command)?;
-        if let Some(mut pipe) = child.stdin.take() {
-            // One that reads nothing of it says why itself.
-            let _ = pipe.write_all(input.as_bytes());
-        }
-        let output = child.wait_with_output().doing(format!("wait for `{line}`"))?;
+        let pipe = child.stdin.take();
+        // Both ways at once: kubectl answers what it has read before it reads on.
+        let output = thread::scope(|scope| {
+            scope.spawn(move || {
+                // One that reads nothing of it says why itself.
+                pipe.map(|mut pipe| pipe.write_all(input.as_bytes()))
+            });
+            child.wait_with_output()
+        });
+        let output = output.doing(format!("wait for `{line}`"))?;
         let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() {
             return Ok(words(&output.stdout));

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
-use podsonar_lab::cluster::{Image, Settings};
+use podsonar_lab::cluster::Settings;
 use podsonar_lab::server::publish;
 use podsonar_lab::{Cluster, LabError, clock};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,9 +20,9 @@ pub(crate) struct Show {
     /// IPv6 beside IPv4
     #[arg(long)]
     dual_stack: bool,
-    /// The agent, a static program: it runs on each node then
-    #[arg(long, value_name = "PROGRAM")]
-    agent: Option<PathBuf>,
+    /// The archive of the agent's image: it runs on each node then
+    #[arg(long, value_name = "ARCHIVE")]
+    agents: Option<PathBuf>,
     /// The API server answers on this port of the machine's loopback, the first node's agent on the next
     #[arg(long, default_value_t = 16443)]
     port: u16,
@@ -36,9 +36,7 @@ impl Show {
             .thread_block()
             .map_err(|error| LabError::Kernel { doing: "block signals".into(), source: error.into() })?;
         let begin = clock::now();
-        let image =
-            |program: &PathBuf| Image { name: "podsonar".into(), program: program.clone(), tag: "1".into() };
-        let images = self.agent.iter().map(image).collect();
+        let images = self.agents.iter().cloned().collect();
         let (nodes, zones, dual_stack) = (self.nodes, self.zones, self.dual_stack);
         let cluster = Cluster::start(Settings { nodes, zones, dual_stack, images, ..Settings::default() })?;
         let kubeconfig = cluster.publish(self.port)?;
@@ -51,7 +49,7 @@ impl Show {
         }
         println!("  export KUBECONFIG={}", kubeconfig.display());
         println!("  logs are in {}", cluster.folder().display());
-        if self.agent.is_some() {
+        if self.agents.is_some() {
             self.watch(&cluster)?;
         }
         println!("Ctrl-C ends it.");

@@ -2,10 +2,12 @@
 
 use crate::cluster;
 use crate::release::{Release, ways};
+use crate::steps::Steps;
 
 #[test]
 fn every_way_is_what_the_api_server_takes() {
     let cluster = cluster();
+    let mut steps = Steps::of("accepted");
     let ways = ways();
     assert!(ways.len() >= 8, "{ways:?}");
     for way in ways {
@@ -16,4 +18,5 @@ fn every_way_is_what_the_api_server_takes() {
             cluster.dry_run(&objects).unwrap_or_else(|error| panic!("the way {}: {error}", release.way));
         assert!(said.contains("daemonset.apps/podsonar"), "{}: {said}", release.way);
     }
+    steps.done("all ways");
 }

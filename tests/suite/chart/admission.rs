@@ -2,6 +2,7 @@
 
 use crate::release::{Release, enforce};
 use crate::shared::{field, file_of_agent};
+use crate::steps::Steps;
 use crate::{Shared, cluster, minute};
 use podsonar_lab::Cluster;
 use podsonar_lab::cluster::watched::NAMESPACE;
@@ -14,6 +15,7 @@ const LEVELS: [&str; 3] = ["privileged", "baseline", "restricted"];
 #[test]
 fn each_way_is_admitted_by_its_level_and_wider_ones_alone() {
     let cluster = cluster();
+    let mut steps = Steps::of("admission");
     for level in LEVELS {
         enforce(&cluster, &format!("admits-{level}"), level);
     }
@@ -35,11 +37,13 @@ fn each_way_is_admitted_by_its_level_and_wider_ones_alone() {
             );
         }
     }
+    steps.done("each way at each level");
 }
 
 #[test]
 fn a_release_that_its_namespace_refuses_says_why_and_an_upgrade_to_the_right_level_runs() {
     let cluster = cluster();
+    let mut steps = Steps::of("admission");
     enforce(&cluster, NAMESPACE, "baseline");
     let refused = Release { helm: "helm", way: "default" };
     refused.install(&cluster, &[]);
@@ -51,15 +55,18 @@ fn a_release_that_its_namespace_refuses_says_why_and_an_upgrade_to_the_right_lev
         .unwrap();
     assert!(reason.contains("NET_RAW"), "{reason}");
     assert_eq!(cluster.agents().unwrap(), []);
+    steps.done("refused");
 
     let baseline = Release { way: "baseline", ..refused };
     baseline.upgrade(&cluster, &[]);
     run(&cluster, &Abilities { user: "0", capabilities: 1 << 13, icmp: "raw", tcp: "raw" });
+    steps.done("baseline");
 
     enforce(&cluster, NAMESPACE, "restricted");
     let restricted = Release { way: "restricted", ..refused };
     restricted.upgrade(&cluster, &[]);
     run(&cluster, &Abilities { user: "65532", capabilities: 0, icmp: "datagram", tcp: "connect" });
+    steps.done("restricted");
     restricted.uninstall(&cluster);
 }
 

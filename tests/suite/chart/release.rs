@@ -8,7 +8,7 @@ use std::process::Command;
 /// The release's name. Its objects have it too, and so the tests' manifests know them.
 const NAME: &str = "podsonar";
 
-/// A release that one of the Helms keeps.
+/// A release that one of the Helms keeps, with the image that the chart names, which the cluster's nodes have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Release {
     /// `helm` or `helm3`.
@@ -43,21 +43,18 @@ impl Release {
         let apis = ["PodMonitor", "PrometheusRule"]
             .map(|kind| format!("--api-versions=monitoring.coreos.com/v1/{kind}"));
         let line = ["template", NAME, &chart(), &self.values(), "--kube-version=1.36.0", &apis[0], &apis[1]];
-        run(cluster, self.helm, &[&line[..], &IMAGE].concat())
+        run(cluster, self.helm, &line)
     }
 
     fn change(self, cluster: &Cluster, verb: &str, more: &[&str]) {
         let line = [verb, NAME, &chart(), &self.values()];
-        run(cluster, self.helm, &[&line[..], &IMAGE, more].concat());
+        run(cluster, self.helm, &[&line[..], more].concat());
     }
 
     fn values(self) -> String {
         format!("--values={}/ci/{}-values.yaml", chart(), self.way)
     }
 }
-
-/// The image that the cluster's nodes have.
-const IMAGE: [&str; 2] = ["--set=image.registry=lab.local", "--set-string=image.tag=1"];
 
 /// The chart's folder.
 pub(crate) fn chart() -> String {

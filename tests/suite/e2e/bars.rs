@@ -2,7 +2,8 @@
 //! `make soak` runs these for as long as issue 5 says, `make e2e` for less than a minute each.
 
 use crate::losses::Losses;
-use crate::{minute, wait_for_restart, wait_for_whole_watches, with_pods};
+use crate::shared::wait_for_restart;
+use crate::{minute, wait_for_whole_watches, with_pods};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
 use podsonar_lab::scrape::Scrape;

@@ -1,6 +1,7 @@
 //! Faults of nodes, links and the control plane are real ones.
 
-use crate::{cluster, minute, wait_for_restart};
+use crate::shared::wait_for_restart;
+use crate::{cluster, minute};
 use podsonar_lab::fault::{Faults, Loss};
 use podsonar_lab::link::Way;
 use podsonar_lab::scrape::Scrape;

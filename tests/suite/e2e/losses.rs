@@ -34,20 +34,20 @@ impl Losses {
         losses
     }
 
-    /// Reads for so long.
-    pub(crate) fn watch(&mut self, cluster: &Cluster, time: Duration) {
-        let deadline = Deadline::after(time);
-        // It answers when the time is over; a deadline never strikes.
-        ask_each(PAUSE, Deadline::after(time * 2 + Duration::from_secs(10)), "the time to be over", || {
-            self.read(cluster);
-            Ok(deadline.passed().then_some(()))
-        })
-        .expect("time passes");
+    /// Reads until something is so that comes soon.
+    pub(crate) fn watch_until(&mut self, cluster: &Cluster, what: &str, done: impl FnMut(&Self) -> bool) {
+        self.watch_until_by(crate::minute(), cluster, what, done);
     }
 
     /// Reads until something is so.
-    pub(crate) fn watch_until(&mut self, cluster: &Cluster, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        ask_each(PAUSE, crate::minute(), what, || {
+    pub(crate) fn watch_until_by(
+        &mut self,
+        deadline: Deadline,
+        cluster: &Cluster,
+        what: &str,
+        mut done: impl FnMut(&Self) -> bool,
+    ) {
+        ask_each(PAUSE, deadline, what, || {
             self.read(cluster);
             Ok(done(self).then_some(()))
         })
@@ -59,9 +59,12 @@ impl Losses {
         self.grown().filter(|(series, _)| series.contains("result=reply")).map(|(_, count)| count).sum()
     }
 
-    /// What any agent has called lost, with the counts.
+    /// What any agent has called lost or unreachable, with the counts.
     pub(crate) fn lost(&self) -> Vec<String> {
-        let lost = self.grown().filter(|(series, count)| series.contains("result=lost") && *count > 0.0);
+        let is_loss = |series: &str| {
+            ["result=lost ", "result=unreachable "].iter().any(|result| series.contains(result))
+        };
+        let lost = self.grown().filter(|(series, count)| is_loss(series) && *count > 0.0);
         lost.map(|(series, count)| format!("{series}: {count}")).collect()
     }
 

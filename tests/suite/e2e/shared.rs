@@ -1,10 +1,12 @@
 //! [`Shared`]: a real cluster that all tests of a suite share, one after another, and what suites want of it.
 
 use podsonar_lab::clock::Deadline;
+use podsonar_lab::cluster::Node;
 use podsonar_lab::cluster::catch_up::LONGEST;
-use podsonar_lab::cluster::{Image, Node};
+use podsonar_lab::cluster::objects::Pod;
 use podsonar_lab::{Cluster, agent};
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -46,19 +48,22 @@ impl Drop for Shared {
     }
 }
 
-/// The agent of this version, and that of the next ones.
-pub(crate) fn images() -> Vec<Image> {
-    let image = |tag: &str, variable| {
-        let program = agent::static_binary(variable).expect("the agent");
-        Image { name: "podsonar".into(), program, tag: tag.into() }
-    };
-    vec![image("1", agent::STATIC_VARIABLE), image("next", agent::NEXT_VARIABLE)]
+/// The images of the agent of this version and of that of the next ones.
+pub(crate) fn images() -> Vec<PathBuf> {
+    [agent::IMAGE_VARIABLE, agent::NEXT_IMAGE_VARIABLE]
+        .map(|variable| agent::image(variable).expect("the agent"))
+        .into()
 }
 
-/// Real servers on all nodes, which stay for the next test.
-pub(crate) fn install_pods(cluster: &Cluster) {
-    cluster.apply(include_str!("../manifests/web.yaml")).expect("pods");
-    cluster.wait_for_rollout("web", "deployment/web", minute()).expect("pods that are ready");
+/// Waits until the agent of a node that was off has been started anew and answers, and returns it.
+pub(crate) fn wait_for_restart(cluster: &Cluster, before: &Pod) -> Pod {
+    cluster
+        .wait(minute(), "an agent that was started anew", |cluster| {
+            let agent = cluster.agent(&before.node).ok();
+            let agent = agent.filter(|agent| agent.ready && agent.restarts > before.restarts);
+            Ok(agent.filter(|_| cluster.scrape(&before.node).is_ok()))
+        })
+        .expect("the agent again")
 }
 
 /// A file of `/proc/PID` of the agent on a node.
