@@ -24,7 +24,7 @@ DASHBOARDS := tests/tools/dashboards.sh
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes helm images agents static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write chart chart-cluster build \
+.PHONY: help run test packages servers kubernetes helm images agents static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write pictures scraping chart chart-cluster build \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-node bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -35,7 +35,7 @@ run: packages ## A mesh of three nodes in namespaces, agents and real pods on th
 	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
 	@$(TARGET)/release/podsonar-lab mesh --port $(PORT)
 
-test: packages servers fmt clippy doc purity deny versions manifest workflows sbom unit promtool dashboards chart image-static fuzz ## Every check that needs no cluster
+test: packages servers fmt clippy doc purity deny versions manifest workflows sbom unit promtool dashboards chart scraping image-static fuzz ## Every check that needs no cluster
 
 packages: ## Install the Debian packages that the lab uses, if any is missing
 	@missing=$$(grep -v '^#' tests/packages.txt | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
@@ -51,13 +51,14 @@ kubernetes: ## Make the parts of a real cluster available, in a cache: minutes, 
 
 helm: ## Make Helm 3 and 4 and what charts are checked with available, in a cache: minutes, once
 	@tests/tools/chart.sh >/dev/null
+	@tests/tools/scrapeconfig.sh >/dev/null
 
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
 
 clippy: ## No warning in any crate; tests that `cargo test` leaves out are named
 	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --quiet --package podsonar-lab --test discovery --test cluster --test e2e --test chart -- -D warnings
+	$(CARGO) clippy --quiet --package podsonar-lab --test discovery --test cluster --test e2e --test chart --test scraping -- -D warnings
 
 doc: ## Documentation without warnings
 	$(CARGO) doc --quiet --workspace --no-deps
@@ -112,10 +113,18 @@ promtool: servers ## The golden scrape, rules and alerts by Prometheus' own prom
 	python3 dashboards/rules/tests/run.py $(TARGET)/rules $(CACHE)/servers/bin/promtool $(CACHE)/servers/bin/promtool3
 
 dashboards: ## The dashboards are what their source makes, fit Grafana's published types, and name only the agents' metrics
-	$(DASHBOARDS) check dashboards/grafana agent/tests/golden/scrape.txt
+	$(DASHBOARDS) main check dashboards/grafana agent/tests/golden/scrape.txt
 
 dashboards-write: ## Make the dashboards from dashboards/src
-	$(DASHBOARDS) write dashboards/grafana agent/tests/golden/scrape.txt
+	$(DASHBOARDS) main write dashboards/grafana agent/tests/golden/scrape.txt
+
+pictures: build packages servers ## Draw the README's pictures: a mesh that breaks and heals while Prometheus 3 watches (5 minutes, needs root)
+	$(CARGO) build --quiet --release --package podsonar-lab --bins
+	$(TARGET)/release/podsonar-lab pictures --answers $(TARGET)/pictures.json
+	$(DASHBOARDS) draw $(TARGET)/pictures.json docs/pictures
+
+scraping: build packages servers kubernetes helm ## How Prometheus 2 and 3 come to scrape agents: the PodMonitor by prometheus-operator's own generator, the README's job (needs root)
+	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --package podsonar-lab --test scraping
 
 chart-cluster: packages images agents helm ## The chart in a real cluster: installed, upgraded, rolled back, nodes off and on, in each way (5 minutes, needs root)
 	$(E2E) --test chart

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `addresses` | who has which address |
 //! | `belongings` | the folder with keys, settings and logs, and who removes it |
+//! | [`catch_up`] | the whole cluster up to date after its API server was away |
 //! | `certificates` | the authority, and files for clients |
 //! | `cgroups` | nodes' cgroups |
 //! | [`control`] | etcd, API server, controllers, scheduler |
@@ -29,6 +30,7 @@
 
 mod addresses;
 mod belongings;
+pub mod catch_up;
 mod certificates;
 mod cgroups;
 pub mod control;
@@ -171,6 +173,7 @@ impl Cluster {
 
     /// Undoes what was done to nodes, links and the control plane: all are on, none has faults.
     pub fn mend(&mut self) -> Result<(), LabError> {
+        let was_away = self.control.api_server.must_run().is_err();
         for part in self.control.parts() {
             part.go_on()?;
             if part.must_run().is_err() {
@@ -183,7 +186,8 @@ impl Cluster {
                 Err(_) => node.power_on()?,
             }
         }
-        self.wait_for_api_server(Deadline::after(START))
+        self.wait_for_api_server(Deadline::after(START))?;
+        if was_away { self.catch_up() } else { Ok(()) }
     }
 
     /// The host that routes between nodes; pods and nodes can be reached from it by their addresses.

@@ -32,7 +32,8 @@
 //! | [`record`], [`scrape`] | what the agent writes and serves, read by the lab's own readers |
 //! | [`cgroup`] | a CPU quota for the agent or its rivals |
 //! | [`server`] | listeners that count what their application accepts, or have a full accept queue; real nginx, DNS server, Prometheus |
-//! | [`world`] | ready-made topologies: equal-cost paths, a hop with a smaller MTU, nodes with pods and agents |
+//! | [`world`] | ready-made topologies: equal-cost paths, a hop with a smaller MTU, nodes with pods and agents; who scrapes those |
+//! | [`dashboard`] | Grafana's dashboards as Prometheus sees them: the queries of their panels |
 //! | [`cluster`] | a whole Kubernetes cluster, each node on a link of its own |
 //! | [`tool`] | where those real programs are |
 //! | [`clock`] | clocks and deadlines |
@@ -56,6 +57,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod clock;
 pub mod cluster;
+pub mod dashboard;
 mod error;
 pub mod fault;
 pub mod host;

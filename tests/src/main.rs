@@ -1,4 +1,5 @@
-//! `podsonar-lab mesh` and `cluster`: agents on many nodes to watch; `demo`: a small world for any one program.
+//! `podsonar-lab mesh` and `cluster`: agents on many nodes to watch; `demo`: a small world for any one program;
+//! `pictures`: what the README's pictures are drawn from.
 
 mod command;
 
@@ -31,6 +32,8 @@ enum Verb {
     Mesh(command::mesh::Show),
     /// Run a Kubernetes cluster of real parts, print its addresses, and end it on Ctrl-C
     Cluster(command::cluster::Show),
+    /// Break a mesh while Prometheus watches, and write what the dashboards' queries gave
+    Pictures(command::pictures::Pictures),
 }
 
 #[derive(Debug, Parser)]
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Demo(demo) => demo.run(),
         Verb::Mesh(show) => show.run(),
         Verb::Cluster(show) => show.run(),
+        Verb::Pictures(pictures) => pictures.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("podsonar-lab: {error}");

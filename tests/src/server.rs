@@ -124,6 +124,23 @@ impl FullListener {
 /// [`LabError::Kernel`] if the machine's address is taken.
 pub fn publish(host: &Host, outside: SocketAddr, inside: SocketAddr) -> Result<(), LabError> {
     let listener = TcpListener::bind(outside).doing(format!("listen on {outside}"))?;
+    carry(listener, host, inside);
+    Ok(())
+}
+
+/// Makes a port of a host reachable from another host, past all links and their faults. It ends with this process.
+///
+/// # Errors
+/// [`LabError::Kernel`] if the other host's address is taken.
+pub fn forward(from: &Host, outside: SocketAddr, to: &Host, inside: SocketAddr) -> Result<(), LabError> {
+    let doing = format!("listen on {outside} in {}", from.name());
+    let listener = from.enter(|| TcpListener::bind(outside))?.doing(doing)?;
+    carry(listener, to, inside);
+    Ok(())
+}
+
+/// Joins each client to a port of a host.
+fn carry(listener: TcpListener, host: &Host, inside: SocketAddr) {
     let host = host.clone();
     thread::spawn(move || {
         for client in listener.incoming().filter_map(Result::ok) {
@@ -133,7 +150,6 @@ pub fn publish(host: &Host, outside: SocketAddr, inside: SocketAddr) -> Result<(
             }
         }
     });
-    Ok(())
 }
 
 /// Copies bytes both ways until each side has ended.

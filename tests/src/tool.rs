@@ -28,7 +28,8 @@ pub fn etcd() -> Result<PathBuf, LabError> {
     find("etcd", "etcd", "make kubernetes")
 }
 
-/// What the chart is checked with, from `tests/tools/chart.sh`: `helm`, `helm3`, or the folder `crds`.
+/// What the chart is checked with: `helm`, `helm3`, or the folder `crds` from `tests/tools/chart.sh`, `scrapeconfig` from
+/// the script of that name.
 ///
 /// # Errors
 /// [`LabError::Missing`] if the script has not run.

@@ -2,6 +2,7 @@
 
 pub mod ecmp;
 pub mod mesh;
+pub mod monitor;
 pub mod narrow;
 
 use crate::error::LabError;

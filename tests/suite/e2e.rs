@@ -25,7 +25,7 @@ use podsonar_lab::Cluster;
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::Settings;
 use podsonar_lab::scrape::Scrape;
-use shared::{Shared, images, kubelets, minute};
+use shared::{Shared, images, minute};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# dashboards.sh ARGUMENTS...: compiles dashboards/src, which checks it against the types of Grafana's published schema, and
-# runs its main.js. What package-lock.json pins is fetched once into a cache.
+# dashboards.sh PROGRAM ARGUMENTS...: compiles dashboards/src, which checks it against the types of Grafana's published schema,
+# and runs its main or draw. What package-lock.json pins is fetched once into a cache.
 set -eu
 source=$(cd "$(dirname "$0")/../../dashboards/src" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/podsonar
@@ -19,4 +19,6 @@ ln -sfn "$built/node_modules" "$source/node_modules"
 out=$(mktemp -d "$built/out.XXXXXX")
 trap 'rm -rf "$out"' EXIT
 "$built/node_modules/.bin/tsc" --project "$source" --outDir "$out"
-node "$out/main.js" "$@"
+program=$1
+shift
+node "$out/$program.js" "$@"

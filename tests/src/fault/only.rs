@@ -1,7 +1,7 @@
 //! [`Only`]: which packets of a link faults are for.
 
 use crate::packet::{Body, ICMP, ICMPV6, Packet, TCP};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +43,21 @@ impl Only {
         Self::matching(move |packet| condition(packet) && seen.fetch_add(1, Ordering::Relaxed) + 1 == number)
     }
 
+    /// One TCP flow of so many, both ends' addresses and ports taken together: the first that comes, and each `every`-th
+    /// new one after it. All its packets are chosen, as where one of several equal ways is dead.
+    pub fn one_flow_of(every: usize) -> Self {
+        let seen = Mutex::new(HashMap::new());
+        Self::matching(move |packet| match packet.body {
+            Body::Tcp(tcp) => {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = seen.len();
+                let place = *seen.entry((packet.src, packet.dst, tcp.src_port, tcp.dst_port)).or_insert(next);
+                place.checked_rem(every) == Some(0)
+            }
+            _ => false,
+        })
+    }
+
     /// The first SYN-ACK to each SYN. With [`super::Loss::All`] each is lost exactly once, and what the target's kernel
     /// sends again after a second (RFC 6298) passes.
     pub fn first_syn_acks() -> Self {
@@ -81,6 +96,13 @@ mod tests {
     }
 
     #[test]
+    fn each_third_flow_is_chosen_with_all_its_packets() {
+        let only = Only::one_flow_of(3);
+        let chosen = [1, 2, 3, 1, 2, 4, 3, 5, 4].map(|port| includes(&only, &syn_ack_from(port, 7)));
+        assert_eq!(chosen, [true, false, false, true, false, true, false, false, true]);
+    }
+
+    #[test]
     fn a_syn_ack_that_is_sent_again_is_not_the_first() {
         let only = Only::first_syn_acks();
         let chosen = [7, 7, 8, 7, 8].map(|ack| includes(&only, &syn_ack(ack)));
@@ -92,8 +114,12 @@ mod tests {
     }
 
     fn syn_ack(ack: u8) -> Vec<u8> {
+        syn_ack_from(80, ack)
+    }
+
+    fn syn_ack_from(port: u8, ack: u8) -> Vec<u8> {
         let flags = flags::SYN | flags::ACK;
-        let segment = [0, 80, 0x9c, 0x40, 0, 0, 0, 9, 0, 0, 0, ack, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
+        let segment = [0, port, 0x9c, 0x40, 0, 0, 0, 9, 0, 0, 0, ack, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
         ipv4([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), TCP, &segment)
     }
 }

@@ -21,6 +21,20 @@ pub enum Version {
     Three,
 }
 
+impl Version {
+    /// The program, without arguments.
+    ///
+    /// # Errors
+    /// [`LabError::Missing`] if it was not made available.
+    pub fn command(self) -> Result<Command, LabError> {
+        let name = match self {
+            Self::Two => "prometheus",
+            Self::Three => "prometheus3",
+        };
+        Ok(Command::new(tool::server(name)?))
+    }
+}
+
 /// What it asks its targets for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -48,30 +62,44 @@ impl Prometheus {
         port: u16,
         targets: &[SocketAddr],
     ) -> Result<Self, LabError> {
+        let targets: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
+        let job = format!("- job_name: podsonar\n  static_configs:\n  - targets: [{}]\n", targets.join(", "));
+        Self::with_jobs(host, version, format, port, &job)
+    }
+
+    /// The same with jobs of its own: entries of `scrape_configs` as YAML, their first lines not indented.
+    pub fn with_jobs(
+        host: &Host,
+        version: Version,
+        format: Format,
+        port: u16,
+        jobs: &str,
+    ) -> Result<Self, LabError> {
+        let mut command = version.command()?;
+        let settings = match (version, format) {
+            (Version::Two, Format::Text) => "",
+            (Version::Two, Format::Native) => {
+                command.arg("--enable-feature=native-histograms");
+                ""
+            }
+            (Version::Three, Format::Text) => "  scrape_protocols: [PrometheusText0.0.4]\n",
+            (Version::Three, Format::Native) => {
+                "  scrape_native_histograms: true\n  always_scrape_classic_histograms: true\n"
+            }
+        };
+        let config = format!(
+            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n{settings}scrape_configs:\n{jobs}"
+        );
+        Self::with_config(host, command, port, &config)
+    }
+
+    /// The same with a configuration of its own: [`Version::command`] with what it is to have beside that.
+    pub fn with_config(host: &Host, mut command: Command, port: u16, config: &str) -> Result<Self, LabError> {
         let folder = folder(host, "prometheus")?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (program, settings, arguments): (_, _, &[&str]) = match (version, format) {
-            (Version::Two, Format::Text) => ("prometheus", "", &[]),
-            (Version::Two, Format::Native) => ("prometheus", "", &["--enable-feature=native-histograms"]),
-            (Version::Three, Format::Text) => {
-                ("prometheus3", "  scrape_protocols: [PrometheusText0.0.4]\n", &[])
-            }
-            (Version::Three, Format::Native) => (
-                "prometheus3",
-                "  scrape_native_histograms: true\n  always_scrape_classic_histograms: true\n",
-                &[],
-            ),
-        };
-        let targets: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
-        let targets = targets.join(", ");
-        let config = format!(
-            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n- job_name: podsonar\n{settings}  \
-             static_configs:\n  - targets: [{targets}]\n"
-        );
         let file = folder.join("prometheus.yml");
         host.write_file(&file, config.as_bytes(), 0o644)?;
-        let mut command = Command::new(tool::server(program)?);
-        command.args(arguments).arg(format!("--web.listen-address={listen}"));
+        command.arg(format!("--web.listen-address={listen}"));
         command.arg(format!("--config.file={}", file.display()));
         command.arg(format!("--storage.tsdb.path={}/data", folder.display()));
         let process = host.spawn(command)?;
@@ -95,11 +123,40 @@ impl Prometheus {
         samples.ok_or_else(|| malformed(&answer))
     }
 
+    /// What an expression gave at a moment, as Prometheus' API says it.
+    ///
+    /// # Errors
+    /// [`LabError::Malformed`] with the answer, if the expression is refused.
+    pub fn at(&self, expression: &str, moment: f64) -> Result<Value, LabError> {
+        self.data(&format!("/api/v1/query?query={}&time={moment}", percent_encoded(expression)))
+    }
+
+    /// What an expression gave from one moment to another, each second.
+    ///
+    /// # Errors
+    /// As [`Prometheus::at`].
+    pub fn range(&self, expression: &str, from: f64, to: f64) -> Result<Value, LabError> {
+        let expression = percent_encoded(expression);
+        self.data(&format!("/api/v1/query_range?query={expression}&start={from}&end={to}&step=1"))
+    }
+
+    fn data(&self, path: &str) -> Result<Value, LabError> {
+        let answer = self.ask(path)?;
+        answer.pointer("/data/result").cloned().ok_or_else(|| malformed(&answer))
+    }
+
+    /// The targets that it scrapes, as its API tells of them.
+    pub fn targets(&self) -> Result<Vec<Value>, LabError> {
+        let answer = self.ask("/api/v1/targets?state=active")?;
+        let targets = answer.pointer("/data/activeTargets").and_then(Value::as_array);
+        targets.cloned().ok_or_else(|| malformed(&answer))
+    }
+
     /// Why the last scrape of its first target failed; empty if it did not.
     pub fn last_error(&self) -> Result<String, LabError> {
-        let answer = self.ask("/api/v1/targets")?;
-        let error = answer.pointer("/data/activeTargets/0/lastError").and_then(Value::as_str);
-        error.map(str::to_owned).ok_or_else(|| malformed(&answer))
+        let targets = self.targets()?;
+        let error = targets.first().and_then(|target| target.get("lastError")).and_then(Value::as_str);
+        error.map(str::to_owned).ok_or_else(|| malformed(&targets.into()))
     }
 
     fn ask(&self, path: &str) -> Result<Value, LabError> {

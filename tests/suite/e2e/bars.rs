@@ -3,7 +3,7 @@
 
 use crate::losses::Losses;
 use crate::shared::wait_for_restart;
-use crate::{kubelets, minute, wait_for_whole_watches, with_pods};
+use crate::{minute, wait_for_whole_watches, with_pods};
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::watched::NAMESPACE;
 use podsonar_lab::scrape::Scrape;
@@ -81,7 +81,7 @@ fn an_api_server_that_is_away_is_no_loss_and_agents_catch_up() {
     assert_eq!(losses.lost(), Vec::<String>::new());
     let restarts: Vec<u64> = cluster.agents().unwrap().iter().map(|agent| agent.restarts).collect();
     assert_eq!(restarts, before.iter().map(|agent| agent.restarts).collect::<Vec<_>>());
-    cluster.wait_for_nodes(kubelets()).unwrap();
+    cluster.catch_up().unwrap();
 }
 
 #[test]

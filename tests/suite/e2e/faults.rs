@@ -1,7 +1,7 @@
 //! Faults of nodes, links and the control plane are real ones.
 
 use crate::shared::wait_for_restart;
-use crate::{cluster, kubelets, minute};
+use crate::{cluster, minute};
 use podsonar_lab::fault::{Faults, Loss};
 use podsonar_lab::link::Way;
 use podsonar_lab::scrape::Scrape;
@@ -82,7 +82,7 @@ fn agents_go_on_while_the_api_server_is_gone() {
     .unwrap();
     cluster.control.api_server.again().unwrap();
     cluster.wait_for_api_server(minute()).unwrap();
-    cluster.wait_for_nodes(kubelets()).unwrap();
+    cluster.catch_up().unwrap();
     let restarts = |agents: &[podsonar_lab::cluster::objects::Pod]| -> u64 {
         agents.iter().map(|agent| agent.restarts).sum()
     };

@@ -2,6 +2,7 @@
 
 use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::Node;
+use podsonar_lab::cluster::catch_up::LONGEST;
 use podsonar_lab::cluster::objects::Pod;
 use podsonar_lab::{Cluster, agent};
 use std::ops::{Deref, DerefMut};
@@ -20,7 +21,7 @@ impl Shared {
         let mut shared = Self(cluster.lock().unwrap_or_else(PoisonError::into_inner));
         // A test that failed left it as it was then.
         shared.mend().expect("a whole cluster");
-        shared.wait_for_nodes(kubelets()).expect("all nodes");
+        shared.wait_for_nodes(Deadline::after(LONGEST)).expect("all nodes");
         shared
     }
 }
@@ -45,13 +46,6 @@ impl Drop for Shared {
             eprintln!("the cluster's logs stay in {}", self.folder().display());
         }
     }
-}
-
-/// Enough for kubelets to say that their nodes are ready once the API server is back. They compare what they would say with
-/// a watch of their own node, and that one is begun again after up to 30 s and as much more by chance (client-go's
-/// reflector): until then they see no difference from before, and say nothing.
-pub(crate) fn kubelets() -> Deadline {
-    Deadline::after(Duration::from_mins(2))
 }
 
 /// The images of the agent of this version and of that of the next ones.
