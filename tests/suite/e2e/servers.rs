@@ -3,9 +3,14 @@
 
 use crate::minute;
 use podsonar_lab::Cluster;
+use podsonar_lab::clock::Deadline;
 use podsonar_lab::cluster::objects::Pod;
 use podsonar_lab::scrape::Scrape;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Enough for the bare name of one pod a minute, which is the longest that anything here takes.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The manifest of the pods.
 pub(crate) const MANIFEST: &str = include_str!("../manifests/article.yaml");
@@ -50,7 +55,9 @@ impl Servers {
         let grows = |what: &str, name: &str, labels: &[(&str, &str)]| {
             let least = before.sum(name, labels).unwrap_or(0.0);
             let grown = |page: &Scrape| page.sum(name, labels).filter(|value| *value > least).map(drop);
-            cluster.wait_for_metrics(observer, minute(), what, grown).expect("a counter that grows");
+            cluster
+                .wait_for_metrics(observer, Deadline::after(PATIENCE), what, grown)
+                .expect("a counter that grows");
         };
         for protocol in ["icmp", "tcp"] {
             let reply = |kind, destination: &str| {
