@@ -9,10 +9,13 @@ use std::thread::{JoinHandle, spawn};
 use hickory_proto::op::{Edns, Message, MessageType};
 use hickory_proto::rr::rdata::{A, CNAME};
 use hickory_proto::rr::{Name, RData, Record};
+use socket2::{Domain, Socket, Type};
 
 /// A server that ends with this value.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    /// Keeps its TCP port from everybody else; connections to it are refused until somebody listens.
+    tcp: Socket,
     stopping: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -32,7 +35,7 @@ impl Server {
 
     /// The same at an address of loopback.
     pub(crate) fn at(address: IpAddr, mut script: impl FnMut(&Asked<'_>) + Send + 'static) -> Self {
-        let socket = UdpSocket::bind((address, 0)).unwrap();
+        let (socket, tcp) = sockets(address);
         let address = socket.local_addr().unwrap();
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
@@ -47,7 +50,7 @@ impl Server {
                 script(&Asked { message, socket: &socket, from });
             }
         };
-        Self { address, stopping, threads: vec![spawn(serve)] }
+        Self { address, tcp, stopping, threads: vec![spawn(serve)] }
     }
 
     /// Answers each UDP question with these bytes, built from it.
@@ -57,7 +60,8 @@ impl Server {
 
     /// Hands each connection to its TCP port to `script`, too.
     pub(crate) fn and_tcp(mut self, mut script: impl FnMut(TcpStream) + Send + 'static) -> Self {
-        let listener = TcpListener::bind(self.address).unwrap();
+        self.tcp.listen(16).unwrap();
+        let listener = TcpListener::from(self.tcp.try_clone().unwrap());
         let stop = Arc::clone(&self.stopping);
         let serve = move || {
             for stream in listener.incoming() {
@@ -70,6 +74,17 @@ impl Server {
         self.threads.push(spawn(serve));
         self
     }
+}
+
+/// Sockets of both kinds with one port number: tests run side by side, so a port that is free by one may be taken by the other.
+fn sockets(address: IpAddr) -> (UdpSocket, Socket) {
+    let pair = || {
+        let tcp = Socket::new(Domain::for_address((address, 0).into()), Type::STREAM, None).unwrap();
+        tcp.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        let port = tcp.local_addr().unwrap().as_socket().unwrap().port();
+        Some((UdpSocket::bind((address, port)).ok()?, tcp))
+    };
+    (0..100).find_map(|_| pair()).expect("a port that is free by UDP and TCP")
 }
 
 impl Drop for Server {
