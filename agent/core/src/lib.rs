@@ -21,6 +21,7 @@ pub mod target;
 pub mod time;
 pub mod wire;
 
+mod flows;
 mod hash;
 mod inflight;
 mod inquiry;

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::ways::{Book, Ways};
+use crate::flows::{Flow, Flows};
 use crate::outcome::ProbeResult;
+use crate::time::Instant;
 use crate::wire::payload::{Heard, SizeClass};
 
 /// The sequences of so many addresses are remembered after the last stream has left.
@@ -33,7 +35,13 @@ pub(crate) struct DestinationId(u32);
 #[derive(Debug, Default)]
 struct Destination {
     /// Streams that send there.
-    streams: usize,
+    streams: u32,
+    /// How many of them send SYNs.
+    syns: u32,
+    /// The flow of the last SYN.
+    last_syn: Flow,
+    /// The flows of all SYNs of late, once several streams send some.
+    flows: Option<Box<Flows>>,
     /// What is known of the way to an agent and back; `None` if no agent has this address.
     book: Option<Box<Book>>,
     /// The last sequence that the kernel accepted.
@@ -91,6 +99,37 @@ impl Sequences {
         if let Some(destination) = self.get_mut(id) {
             destination.taken += u64::from(accepted && destination.unsettled);
             destination.unsettled = false;
+        }
+    }
+
+    /// A stream to this destination sends SYNs from now on, or does no longer.
+    pub(crate) fn note_syns(&mut self, id: DestinationId, sends: bool) {
+        if let Some(destination) = self.get_mut(id) {
+            let others =
+                if sends { destination.syns.checked_add(1) } else { destination.syns.checked_sub(1) };
+            destination.syns = others.unwrap_or(destination.syns);
+        }
+    }
+
+    /// The flows that SYNs to this destination use, if more than one stream sends some.
+    pub(crate) fn flows(&mut self, id: DestinationId, now: Instant) -> Option<&mut Flows> {
+        let destination = self.get_mut(id)?;
+        if destination.syns > 1 && destination.flows.is_none() {
+            // Whose SYN was the last one is not known: it may be on its way.
+            destination.flows.get_or_insert_default().note(now, destination.last_syn);
+        }
+        destination.flows.as_deref_mut()
+    }
+
+    /// A SYN of this flow goes to the destination; `beside` the schedule, or as a stream's next one.
+    pub(crate) fn note_syn(&mut self, id: DestinationId, now: Instant, flow: Flow, beside: bool) {
+        let Some(destination) = self.get_mut(id) else { return };
+        destination.last_syn = flow;
+        if beside {
+            destination.flows.get_or_insert_default();
+        }
+        if let Some(flows) = &mut destination.flows {
+            flows.note(now, flow);
         }
     }
 

@@ -9,6 +9,7 @@ use super::streams::StreamState;
 use super::transmit::Poll;
 use super::{Engine, Event};
 use crate::direction::sequences::DestinationId;
+use crate::flows::Flow;
 use crate::hash::stable;
 use crate::inflight::{Probe, Purpose, State};
 use crate::mtu::{Large as End, PathMtu};
@@ -148,7 +149,7 @@ impl Engine {
                 state: State::Sending,
             };
             self.pace.spend();
-            return self.hand_out(probe, Protocol::Icmp, (0, 0));
+            return self.hand_out(probe, Protocol::Icmp, Flow::default());
         }
         Poll::Idle
     }

@@ -227,6 +227,36 @@ mod tests {
     }
 
     #[test]
+    fn two_streams_to_one_port_never_use_one_flow_at_a_time_and_both_take_all_ports() {
+        let mut engine = engine(1_000);
+        engine.identity.source_ports_v4 = (40_000..40_032).collect();
+        let pod = Planned { interval: Duration::from_secs(1), ..pod_stream(1, Protocol::Tcp) };
+        engine.set_streams(at(1_000), &[pod]);
+        // Each flow as it was last used, and the ports that the pod's own stream and the others have used.
+        let mut last = std::collections::HashMap::new();
+        let mut used = [const { std::collections::BTreeSet::new() }; 2];
+        let mut sent = 0_u64;
+        for millis in (1_010..401_000).step_by(10) {
+            // Its name is asked often, and tells the same address each time.
+            if millis % 500 == 10 {
+                engine.probe_once(at(millis), &node(), &[plan(1, Protocol::Tcp)]);
+            }
+            for transmit in tick(&mut engine, millis) {
+                let TransmitKind::Syn(syn) = transmit.kind else { continue };
+                sent += 1;
+                let ago = last.insert(syn.source_port, millis).map(|before| millis - before);
+                assert!(ago.is_none_or(|ago| ago >= 1_000), "port {} after {ago:?} ms", syn.source_port);
+                let stream = engine.inflight.get(transmit.probe).unwrap().stream;
+                let is_once = engine.streams.get(stream).unwrap().is_once();
+                used[usize::from(is_once)].insert(syn.source_port);
+                engine.handle_answer(transmit.to, answer(&transmit), Some(wall(millis + 1)));
+            }
+        }
+        assert_eq!(sent, 1_200);
+        assert_eq!(used.map(|ports| ports.len()), [32, 32]);
+    }
+
+    #[test]
     fn a_loss_is_one_only_if_the_node_still_has_the_pod_and_it_has_ever_answered() {
         let presumed = |presumed| Planned { presumed, ..plan(1, Protocol::Icmp) };
         let often = || Planned { stream: pod_stream(1, Protocol::Icmp).stream, ..presumed(true) };

@@ -1,6 +1,7 @@
 //! SYNs beyond the schedule that find out what a silence means, and full handshakes.
 
 use super::{Engine, Event};
+use crate::flows::Flow;
 use crate::inflight::{Boost, Probe, ProbeId, Purpose, State};
 use crate::inquiry::{Checked, Step, judged};
 use crate::outcome::{Outcome, ProbeResult, Rtt, SendError, Unreachable, Void};
@@ -135,8 +136,10 @@ impl Engine {
                 timeout: state.planned.timeout,
                 state: State::Sending,
             };
+            let flow = Flow { source_port: flow, destination_port: port };
+            self.sequences.note_syn(state.destination, now, flow, true);
             self.pace.spend();
-            return Some(self.hand_out(probe, Protocol::Tcp, (flow, port)));
+            return Some(self.hand_out(probe, Protocol::Tcp, flow));
         }
         None
     }

@@ -57,7 +57,7 @@ pub(super) struct StreamState {
     pub(super) last_due: Instant,
     /// How many probes fell due: the number of the next one.
     pub(super) passed: u64,
-    /// Which source port comes next.
+    /// Whose turn among the source ports it was.
     pub(super) flow: usize,
     pub(super) losses_in_a_row: u32,
     /// The node whose agent knows whether the target is still there.
@@ -104,6 +104,11 @@ impl StreamState {
             losses_in_a_row: self.losses_in_a_row,
             last_due: self.last_due,
         }
+    }
+
+    /// Whether its probes are half-open SYNs, each of a flow of this agent's own ports.
+    pub(super) fn sends_syns(&self) -> bool {
+        self.planned.stream.protocol == Protocol::Tcp
     }
 
     /// Whether it has one probe only.
@@ -256,6 +261,9 @@ impl Engine {
     }
 
     fn join(&mut self, state: StreamState) {
+        if state.sends_syns() {
+            self.sequences.note_syns(state.destination, true);
+        }
         let added = Event::Added(state.id, state.planned.clone());
         self.schedule.add(state.due, state.id);
         self.streams.insert(state);
@@ -283,7 +291,8 @@ impl Engine {
             due,
             last_due,
             passed: 0,
-            flow: due.as_nanos() as usize,
+            // Those that are probed once have one turn each: together they take all.
+            flow: self.streams.added as usize,
             losses_in_a_row,
             owner,
             added: due,
@@ -318,6 +327,9 @@ impl Engine {
                 }
                 for held in state.inquiry.iter_mut().flat_map(|inquiry| inquiry.give_up()) {
                     self.finish(Outcome { result: ProbeResult::Void(Void::Discarded), ..held });
+                }
+                if state.sends_syns() {
+                    self.sequences.note_syns(state.destination, false);
                 }
                 self.sequences.leave(state.to, SizeClass::Normal, state.destination);
                 self.leave_large(&state);

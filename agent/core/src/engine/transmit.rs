@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{Engine, FetchId, QuestionId};
+use crate::flows::Flow;
 use crate::hash::Domain;
 use crate::inflight::{Flight, Probe, ProbeId, Purpose, State};
 use crate::outcome::{Outcome, ProbeResult, SendError, StampSource, Void};
@@ -134,8 +135,7 @@ impl Engine {
         let number = state.passed;
         state.pass(due);
         self.schedule.replace_first(state.next());
-        state.flow = state.flow.wrapping_add(1);
-        let (to, flow) = (state.to, state.flow);
+        let to = state.to;
         let probe = Probe {
             stream: id,
             purpose: Purpose::Due,
@@ -154,10 +154,13 @@ impl Engine {
             state: State::Sending,
         };
         let destination_port = state.port;
-        let ports = (self.source_port(Family::of(to), flow), destination_port);
+        let flow = match protocol {
+            Protocol::Tcp => self.next_flow(id, tick),
+            Protocol::Icmp | Protocol::Connect => Flow { source_port: 0, destination_port },
+        };
         self.lag = self.lag.max(Some(now.since(due)));
         self.pace.spend();
-        self.hand_out(probe, protocol, ports)
+        self.hand_out(probe, protocol, flow)
     }
 
     /// What the kernel said to a probe that was handed out, and the monotonic clock around the send call.
@@ -230,8 +233,8 @@ impl Engine {
         }
     }
 
-    /// Gives a probe its cookie, remembers it, and makes its packet. `ports` are source and destination of a SYN.
-    pub(super) fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, ports: (u16, u16)) -> Poll {
+    /// Gives a probe its cookie, remembers it, and makes its packet, which is of this flow if it is a SYN.
+    pub(super) fn hand_out(&mut self, mut probe: Probe, protocol: Protocol, flow: Flow) -> Poll {
         let heard = if protocol == Protocol::Icmp { self.tell(&probe) } else { None };
         probe.told = heard.map(digest);
         let id = loop {
@@ -240,8 +243,8 @@ impl Engine {
             probe.key = match protocol {
                 Protocol::Icmp => Key::Echo(probe.cookie),
                 Protocol::Tcp => Key::Syn(tcp::Syn {
-                    source_port: ports.0,
-                    destination_port: ports.1,
+                    source_port: flow.source_port,
+                    destination_port: flow.destination_port,
                     sequence: probe.cookie as u32,
                 }),
                 Protocol::Connect => Key::Connect(probe.cookie),
@@ -250,7 +253,7 @@ impl Engine {
                 break id;
             }
         };
-        let (transport, kind, flow) = match probe.key {
+        let (transport, kind, label) = match probe.key {
             Key::Echo(_) => {
                 let payload = payload(self.identity.epoch, heard, &probe);
                 let id = self.identity.icmp_id;
@@ -258,18 +261,35 @@ impl Engine {
             }
             Key::Syn(syn) => (Transport::Tcp, TransmitKind::Syn(syn), syn.source_port),
             Key::Connect(_) => {
-                let to = SocketAddr::new(probe.to, ports.1);
+                let to = SocketAddr::new(probe.to, flow.destination_port);
                 return Poll::Connect(Connect { probe: id, to, timeout: probe.timeout });
             }
         };
         let channel = Channel { protocol: transport, family: Family::of(probe.to) };
-        Poll::Transmit(Transmit { probe: id, channel, to: probe.to, flow_label: self.flow_label(flow), kind })
+        Poll::Transmit(Transmit {
+            probe: id,
+            channel,
+            to: probe.to,
+            flow_label: self.flow_label(label),
+            kind,
+        })
     }
 
-    /// The source port of a stream's `flow`-th SYN: every target takes all ports in turn.
-    fn source_port(&self, family: Family, flow: usize) -> u16 {
-        let ports = self.identity.source_ports(family);
-        flow.checked_rem(ports.len()).and_then(|turn| ports.get(turn)).copied().unwrap_or(0)
+    /// The flow of a stream's next SYN. Each stream takes all source ports in turn, but for those that another stream to
+    /// the same port uses just now.
+    fn next_flow(&mut self, stream: StreamId, now: Instant) -> Flow {
+        let Some(state) = self.streams.get(stream) else { return Flow::default() };
+        let ports = self.identity.source_ports(Family::of(state.to));
+        let place = |turn: usize| turn.checked_rem(ports.len()).unwrap_or(0);
+        state.flow = place(state.flow.wrapping_add(1));
+        if let Some(flows) = self.sequences.flows(state.destination, now) {
+            let in_turn = ports.iter().cycle().skip(state.flow).take(ports.len()).copied();
+            state.flow = place(state.flow + flows.first_free(now, state.port, in_turn));
+        }
+        let source_port = ports.get(state.flow).copied().unwrap_or(0);
+        let flow = Flow { source_port, destination_port: state.port };
+        self.sequences.note_syn(state.destination, now, flow, false);
+        flow
     }
 
     /// What an agent is told beside the probe: what was heard of it. Others are told nothing.
