@@ -51,7 +51,6 @@ kubernetes: ## Make the parts of a real cluster available, in a cache: minutes, 
 
 helm: ## Make Helm 3 and 4 and what charts are checked with available, in a cache: minutes, once
 	@tests/tools/chart.sh >/dev/null
-	@tests/tools/scrapeconfig.sh >/dev/null
 
 fmt: ## The formatting is rustfmt's
 	cargo fmt --all --check
@@ -124,6 +123,7 @@ pictures: build packages servers ## Draw the README's pictures: a mesh that brea
 	$(DASHBOARDS) draw $(TARGET)/pictures.json docs/pictures
 
 scraping: build packages servers kubernetes helm ## How Prometheus 2 and 3 come to scrape agents: the PodMonitor by prometheus-operator's own generator, the README's job (needs root)
+	@tests/tools/scrapeconfig.sh >/dev/null
 	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --package podsonar-lab --test scraping
 
 chart-cluster: packages images agents helm ## The chart in a real cluster: installed, upgraded, rolled back, nodes off and on, in each way (5 minutes, needs root)

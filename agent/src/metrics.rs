@@ -9,6 +9,7 @@ pub(crate) mod faults;
 mod groups;
 mod health;
 pub mod inbound;
+mod list;
 pub(crate) mod local;
 pub mod mesh;
 mod paths;

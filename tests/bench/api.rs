@@ -7,16 +7,14 @@ use crate::load::pass;
 use crate::report::{Report, Table};
 use crate::stats::Figure;
 use anyhow::{Context, Result};
-use podsonar_lab::agent::Launch;
 use podsonar_lab::capture::Capture;
 use podsonar_lab::clock::{Deadline, wait_until};
 use podsonar_lab::lab::Veth;
 use podsonar_lab::packet::Body;
 use podsonar_lab::server::apiserver::objects::{self, Agent as Endpoint};
-use podsonar_lab::server::apiserver::{self, ApiServer, NAMESPACE, Settings, Write};
+use podsonar_lab::server::apiserver::{self, ApiServer, Settings, Write};
 use podsonar_lab::{Agent, Host, Lab};
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 /// Nodes of the cluster; each has an agent.
@@ -31,8 +29,6 @@ const MANY: usize = 5_000;
 const RATIO: f64 = 1.1;
 /// What the agent may take, in MiB.
 const RESIDENT: f64 = 25.0;
-/// Where the kubelet puts what proves who a pod is.
-const ACCESS: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("api", options.short);
@@ -42,7 +38,6 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let veth = lab.veth(&control, &host)?;
     let server = ApiServer::start(&control, veth.left.v4.into(), Settings::default())?;
     server.grant()?;
-    host.run(&format!("mkdir -p {ACCESS}"))?;
     let world = World { server, host, veth };
     eprintln!("api: {NODES} nodes with agents");
     world.server.write(&(0..NODES).map(node).collect::<Vec<_>>())?;
@@ -128,24 +123,8 @@ impl World {
     }
 
     fn start_agent(&self) -> Result<Agent> {
-        let file = |name: &str| Path::new(ACCESS).join(name);
-        self.host.write_file(&file("token"), self.server.token()?.as_bytes(), 0o600)?;
-        self.host.write_file(&file("ca.crt"), &self.server.authority()?, 0o600)?;
-        let own = self.veth.right.v4.to_string();
-        let variables = [
-            ("KUBERNETES_SERVICE_HOST", self.veth.left.v4.to_string()),
-            ("KUBERNETES_SERVICE_PORT", apiserver::PORT.to_string()),
-            ("NODE_NAME", Endpoint::number(0).node),
-            ("POD_NAME", "podsonar-0".to_owned()),
-            ("POD_NAMESPACE", NAMESPACE.to_owned()),
-            ("POD_UID", Endpoint::number(0).uid),
-            ("POD_IPS", own.clone()),
-            ("HOST_IPS", own),
-        ];
-        let launch = variables
-            .into_iter()
-            .fold(Launch::on(&self.host), |launch, (name, value)| launch.variable(name, &value));
-        Ok(launch.start()?)
+        let own = Endpoint { address: self.veth.right.v4.to_string(), ..Endpoint::number(0) };
+        Ok(self.server.launch(&self.host, &own)?.start()?)
     }
 
     /// An agent's start until it knows all agents, and then a while in which only others' objects change.

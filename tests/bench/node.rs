@@ -9,12 +9,11 @@ use crate::load::pass;
 use crate::report::{Report, Table};
 use crate::stats::Figure;
 use anyhow::{Result, ensure};
-use podsonar_lab::agent::Launch;
 use podsonar_lab::clock::{Deadline, wait_until};
 use podsonar_lab::scrape::Scrape;
 use podsonar_lab::server::Listener;
 use podsonar_lab::server::apiserver::objects::{self, Agent as Endpoint};
-use podsonar_lab::server::apiserver::{self, ApiServer, NAMESPACE, Settings, Write};
+use podsonar_lab::server::apiserver::{ApiServer, Settings};
 use podsonar_lab::server::dns::{Dns, Zone};
 use podsonar_lab::{Agent, Host, Lab};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -35,8 +34,6 @@ const RESIDENT: f64 = 25.0;
 const SCRAPE_EVERY: Duration = Duration::from_secs(15);
 /// Where the API server and the name server answer.
 const CONTROL: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
-/// Where the kubelet puts what proves who a pod is.
-const ACCESS: &str = "/run/secrets/kubernetes.io/serviceaccount";
 /// The chart's settings; resolv.conf, which says the rest in a pod, is the machine's here.
 const CONFIG: &str = "/run/podsonar.yaml";
 const SETTINGS: &str = "dns: { servers: [10.99.0.1], search: [svc.cluster.local, cluster.local], cluster_domain: cluster.local }\n";
@@ -128,36 +125,19 @@ impl World {
         let node = |number| objects::create_node(&Endpoint::number(number).node, &zone(number));
         server.write(&(0..NODES).map(node).collect::<Vec<_>>())?;
         server.write(&objects::create_slices(NODES))?;
-        server.write(&each_pod(|number, place| {
-            objects::create_pod(&name(number, place), &Endpoint::number(number).node)
-        }))?;
-        server.write(&each_pod(|number, place| {
-            objects::run_pod(&name(number, place), &[&pod(number, place).to_string()])
-        }))?;
+        let create =
+            |(number, place)| objects::create_pod(&name(number, place), &Endpoint::number(number).node);
+        server.write(&all_pods().map(create).collect::<Vec<_>>())?;
+        let run =
+            |(number, place)| objects::run_pod(&name(number, place), &[&pod(number, place).to_string()]);
+        server.write(&all_pods().map(run).collect::<Vec<_>>())?;
         Ok(Self { server, nodes, _dns: dns, _listeners: listeners })
     }
 
     fn start_agent(&self, number: usize) -> Result<Agent> {
         let Some(host) = self.nodes.get(number) else { anyhow::bail!("there is no node {number}") };
-        let file = |name: &str| Path::new(ACCESS).join(name);
-        host.run(&format!("mkdir -p {ACCESS}"))?;
-        host.write_file(&file("token"), self.server.token()?.as_bytes(), 0o600)?;
-        host.write_file(&file("ca.crt"), &self.server.authority()?, 0o600)?;
         host.write_file(Path::new(CONFIG), SETTINGS.as_bytes(), 0o644)?;
-        let Endpoint { node, uid, address } = Endpoint::number(number);
-        let variables = [
-            ("KUBERNETES_SERVICE_HOST", CONTROL.to_string()),
-            ("KUBERNETES_SERVICE_PORT", apiserver::PORT.to_string()),
-            ("POD_NAME", format!("podsonar-{node}")),
-            ("NODE_NAME", node),
-            ("POD_NAMESPACE", NAMESPACE.to_owned()),
-            ("POD_UID", uid),
-            ("POD_IPS", address.clone()),
-            ("HOST_IPS", address),
-        ];
-        let launch = variables
-            .into_iter()
-            .fold(Launch::on(host), |launch, (name, value)| launch.variable(name, &value));
+        let launch = self.server.launch(host, &Endpoint::number(number))?;
         Ok(launch.arguments(&["--config", CONFIG]).start()?)
     }
 }
@@ -176,9 +156,9 @@ fn join(lab: &Lab, control: &Host, number: usize) -> Result<Host> {
     Ok(host)
 }
 
-fn each_pod(write: impl Fn(usize, u8) -> Write) -> Vec<Write> {
-    let write = &write;
-    (0..NODES).flat_map(|number| (1..=PODS).map(move |place| write(number, place))).collect()
+/// All pods: the number of each one's node, and its place there.
+fn all_pods() -> impl Iterator<Item = (usize, u8)> {
+    (0..NODES).flat_map(|number| (1..=PODS).map(move |place| (number, place)))
 }
 
 fn name(number: usize, place: u8) -> String {
@@ -191,12 +171,7 @@ fn pod(number: usize, place: u8) -> Ipv4Addr {
 
 /// The cluster's zone with a name for each pod, as a cluster's name server has them.
 fn names() -> Zone {
-    let mut zone = Zone::new("cluster.local");
-    for number in 0..NODES {
-        for address in (1..=PODS).map(|place| pod(number, place)) {
-            let label = address.to_string().replace('.', "-");
-            zone = zone.record(&format!("{label}.{}.pod", objects::PODS), 30, &format!("A {address}"));
-        }
-    }
-    zone
+    let namespace = format!("{}.pod", objects::PODS);
+    let pods = all_pods().map(|(number, place)| pod(number, place));
+    pods.fold(Zone::new("cluster.local"), |zone, address| zone.pod(&namespace, address))
 }

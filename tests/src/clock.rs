@@ -17,6 +17,11 @@ pub fn unix_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// The same in seconds, as Prometheus has it.
+pub fn unix_seconds() -> f64 {
+    unix_ns() as f64 / 1e9
+}
+
 /// The moment at which waiting for a condition becomes an error.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);

@@ -72,6 +72,28 @@ impl Dashboard {
         parsed.ok_or(LabError::Malformed { what: "a dashboard", text })
     }
 
+    /// The panel with this title.
+    ///
+    /// # Errors
+    /// [`LabError::Missing`] if there is none.
+    pub fn panel(&self, title: &str) -> Result<&Panel, LabError> {
+        let panel = self.panels.iter().find(|panel| panel.title == title);
+        panel.ok_or_else(|| LabError::Missing { what: "a panel", hint: format!("{title} in {}", self.title) })
+    }
+
+    /// Values for its variables, as [`filled`] wants them: all there is, where that can be chosen; else agents, and this
+    /// node. Rates are over this time.
+    pub fn chosen<'a>(&'a self, node: &'a str, rate_interval: &'a str) -> Vec<(&'a str, &'a str)> {
+        let value = |variable: &'a Variable| match (&variable.all, &*variable.name) {
+            (Some(all), _) => all,
+            (None, "kind") => "agent",
+            (None, "node") => node,
+            (None, _) => "",
+        };
+        let chosen = self.variables.iter().map(|variable| (&*variable.name, value(variable)));
+        chosen.chain([("__rate_interval", rate_interval)]).collect()
+    }
+
     fn of(json: &Value) -> Option<Self> {
         let variables = json.pointer("/templating/list")?.as_array()?;
         let panels = json.get("panels")?.as_array()?.iter().filter(|panel| panel["type"] != "row");

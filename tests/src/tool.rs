@@ -28,13 +28,20 @@ pub fn etcd() -> Result<PathBuf, LabError> {
     find("etcd", "etcd", "make kubernetes")
 }
 
-/// What the chart is checked with: `helm`, `helm3`, or the folder `crds` from `tests/tools/chart.sh`, `scrapeconfig` from
-/// the script of that name.
+/// What the chart is checked with: `helm`, `helm3`, or the folder `crds` from `tests/tools/chart.sh`.
 ///
 /// # Errors
 /// [`LabError::Missing`] if the script has not run.
 pub fn chart(name: &str) -> Result<PathBuf, LabError> {
     find("chart", name, "make helm")
+}
+
+/// prometheus-operator's generator of scrape configurations, which `tests/tools/scrapeconfig.sh` makes available.
+///
+/// # Errors
+/// [`LabError::Missing`] if the script has not run.
+pub fn scrapeconfig() -> Result<PathBuf, LabError> {
+    find("chart", "scrapeconfig", "make scraping")
 }
 
 /// A program to compare with, one that `tests/tools/peers.sh` makes available.

@@ -2,7 +2,7 @@
 //! with classic ones alone, which scrape a mesh in which something of each kind is broken.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
-use podsonar_lab::clock::{self, Deadline, ask_each, soon, wait_until};
+use podsonar_lab::clock::{Deadline, ask_each, soon, unix_seconds, wait_until};
 use podsonar_lab::dashboard::{Dashboard, Variable, filled};
 use podsonar_lab::fault::{Faults, Loss, Mtu, Only};
 use podsonar_lab::link::Way;
@@ -152,8 +152,8 @@ impl World {
         let mut questions = Vec::new();
         for name in NAMES {
             let dashboard = dashboard(name);
-            let values: Vec<(&str, &str)> = dashboard.variables.iter().map(chosen).collect();
-            let values = [values, vec![("__rate_interval", "10s")]].concat();
+            // The first node sees the others.
+            let values = dashboard.chosen("node-1", "10s");
             for panel in &dashboard.panels {
                 for query in &panel.queries {
                     let text = filled(&query.text, &values).unwrap();
@@ -230,21 +230,6 @@ fn numbers(series: &Value) -> Vec<f64> {
     points.filter_map(|point| point.get(1)?.as_str()?.parse().ok()).collect()
 }
 
-fn unix_seconds() -> f64 {
-    clock::unix_ns() as f64 / 1e9
-}
-
-/// What a person has chosen: all there is, where that can be chosen; agents; the first node, which sees the others.
-fn chosen(variable: &Variable) -> (&str, &str) {
-    let value = match (&variable.all, &*variable.name) {
-        (Some(all), _) => all,
-        (None, "kind") => "agent",
-        (None, "node") => "node-1",
-        (None, _) => "",
-    };
-    (&variable.name, value)
-}
-
 fn dashboard(name: &str) -> Dashboard {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dashboards/grafana");
     Dashboard::read(&folder.join(format!("{name}.json"))).unwrap()
@@ -261,11 +246,8 @@ fn name_server(mesh: &Mesh) -> Dns {
     ] {
         mesh.router.nft(rule).unwrap();
     }
-    let mut names = Zone::new("pod.cluster.local");
-    for pod in mesh.nodes.iter().flat_map(|node| &node.pods) {
-        let name = format!("{}.{NAMESPACE}", pod.address.to_string().replace('.', "-"));
-        names = names.record(&name, 30, &format!("A {}", pod.address));
-    }
+    let pods = mesh.nodes.iter().flat_map(|node| &node.pods);
+    let names = pods.fold(Zone::new("pod.cluster.local"), |zone, pod| zone.pod(NAMESPACE, pod.address));
     let own = format!("A {NAME_SERVER}");
     let demo = Zone::new("demo.test").record("right", 30, &own).record("wrong", 30, &own);
     Dns::start(&mesh.router, &[NAME_SERVER.into()], &[names, demo]).unwrap()

@@ -3,9 +3,8 @@
 //! Debian's Prometheus 2 is built without the discovery of Kubernetes: it is given what version 3 discovered.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-use podsonar_lab::agent::Launch;
 use podsonar_lab::clock::{soon, wait_until};
-use podsonar_lab::dashboard::{Dashboard, Variable, filled};
+use podsonar_lab::dashboard::{Dashboard, filled};
 use podsonar_lab::server::apiserver::{self, ApiServer, Settings, Write, objects};
 use podsonar_lab::server::prometheus::{Prometheus, Version};
 use podsonar_lab::{Agent, Host, Lab, tool};
@@ -22,9 +21,6 @@ const NUMBERS: [(Version, &str); 2] = [(Version::Two, "2.42.0"), (Version::Three
 const API: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
 const POD: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 7));
 const OTHER: &str = "10.9.0.8";
-
-/// Where a pod finds its token.
-const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 #[test]
 fn agents_are_found_and_named_by_their_node_with_the_pod_monitor_and_with_the_readme_s_job() {
@@ -81,29 +77,26 @@ impl World {
         }
         let server = ApiServer::start(&host, API, Settings::default()).unwrap();
         server.grant().unwrap();
-        let account = Path::new(ACCOUNT);
-        host.run(&format!("mkdir -p {ACCOUNT}")).unwrap();
-        host.write_file(&account.join("token"), server.token().unwrap().as_bytes(), 0o600).unwrap();
-        host.write_file(&account.join("ca.crt"), &server.authority().unwrap(), 0o644).unwrap();
         server.write(&[objects::create_node("node-1", "zone-a"), the_pod(&host)]).unwrap();
         server.write(&[objects::create_pod("other", "node-1"), annotated_stranger()]).unwrap();
         let runs = |address: &str| json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}});
         for (namespace, name, address) in [
-            (apiserver::NAMESPACE, "podsonar-7x2kq", POD.to_string()),
+            (apiserver::NAMESPACE, &*own().pod(), POD.to_string()),
             (objects::PODS, "other", OTHER.to_owned()),
             (objects::PODS, "stranger", OTHER.to_owned()),
         ] {
             let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
             server.write(&[Write::merge(&path, runs(&address))]).unwrap();
         }
-        let agent = launch(&host).start().unwrap();
+        let launch = server.launch(&host, &own()).unwrap();
+        let agent = launch.listen((POD, 19988).into()).target(&POD.to_string()).start().unwrap();
         Self { host, _agent: agent, server, _lab: lab }
     }
 
     /// A server as in a pod of this cluster.
     fn start(&self, version: Version, port: u16, config: &str, arguments: &[&str]) -> Prometheus {
         let mut command = version.command().unwrap();
-        command.args(arguments).envs(cluster());
+        command.args(arguments).envs(self.server.variables());
         Prometheus::with_config(&self.host, command, port, config).unwrap()
     }
 
@@ -128,7 +121,7 @@ impl World {
         let (_, number) = NUMBERS.into_iter().find(|(known, _)| *known == version).unwrap();
         let (file, static_file) = (Path::new("/run/podmonitor.yaml"), Path::new("/run/targets.json"));
         self.host.write_file(file, monitor.as_bytes(), 0o644).unwrap();
-        let mut command = Command::new(tool::chart("scrapeconfig").unwrap());
+        let mut command = Command::new(tool::scrapeconfig().unwrap());
         command.arg(number).arg(file);
         if let Some(targets) = targets {
             self.host.write_file(static_file, targets.to_string().as_bytes(), 0o644).unwrap();
@@ -138,24 +131,9 @@ impl World {
     }
 }
 
-/// The agent as its pod starts it: in the cluster, with the identity that the chart gives it.
-fn launch(host: &Host) -> Launch<'_> {
-    let identity = [
-        ("NODE_NAME", "node-1"),
-        ("POD_NAME", "podsonar-7x2kq"),
-        ("POD_NAMESPACE", apiserver::NAMESPACE),
-        ("POD_UID", "own"),
-    ];
-    let addresses = ["POD_IPS", "HOST_IPS"].map(|name| (name, POD.to_string()));
-    let launch = Launch::on(host).listen((POD, 19988).into()).target(&POD.to_string());
-    let launch = identity.into_iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
-    let launch = addresses.iter().fold(launch, |launch, (name, value)| launch.variable(name, value));
-    cluster().iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
-}
-
-/// What tells a pod where the API server is.
-fn cluster() -> [(&'static str, String); 2] {
-    [("KUBERNETES_SERVICE_HOST", API.to_string()), ("KUBERNETES_SERVICE_PORT", apiserver::PORT.to_string())]
+/// The agent that is scraped.
+fn own() -> objects::Agent {
+    objects::Agent { node: "node-1".into(), uid: "own".into(), address: POD.to_string() }
 }
 
 /// The agent's pod, as the `DaemonSet` controller makes it from what the chart renders with annotations.
@@ -163,8 +141,9 @@ fn the_pod(host: &Host) -> Write {
     let text =
         rendered(host, &["--set", "scrapeAnnotations=true", "--show-only", "templates/daemonset.yaml"]);
     let mut pod = serde_saphyr::from_str::<Value>(&text).unwrap().pointer("/spec/template").unwrap().clone();
-    for (part, name, value) in [("metadata", "name", "podsonar-7x2kq"), ("spec", "nodeName", "node-1")] {
-        pod.get_mut(part).and_then(Value::as_object_mut).unwrap().insert(name.to_owned(), value.into());
+    let (own, name) = (own(), own().pod());
+    for (part, key, value) in [("metadata", "name", name), ("spec", "nodeName", own.node)] {
+        pod.get_mut(part).and_then(Value::as_object_mut).unwrap().insert(key.to_owned(), value.into());
     }
     Write::create(&format!("/api/v1/namespaces/{}/pods", apiserver::NAMESPACE), pod)
 }
@@ -243,11 +222,8 @@ fn gives_the_labels_of_a_node(server: &Prometheus) {
 /// A panel about the agents has data.
 fn shows(server: &Prometheus, title: &str) {
     let dashboard = Dashboard::read(&repository().join("dashboards/grafana/agents.json")).unwrap();
-    let all = |variable: &Variable| (variable.name.clone(), variable.all.clone().unwrap_or_default());
-    let chosen: Vec<(String, String)> = dashboard.variables.iter().map(all).collect();
-    let chosen = chosen.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let values: Vec<(&str, &str)> = chosen.chain([("__rate_interval", "10s")]).collect();
-    for query in &dashboard.panels.iter().find(|panel| panel.title == title).unwrap().queries {
+    let values = dashboard.chosen("node-1", "10s");
+    for query in &dashboard.panel(title).unwrap().queries {
         let text = filled(&query.text, &values).unwrap();
         let found = || Ok(server.query(&text)?.iter().any(|sample| sample.value.is_finite()).then_some(()));
         wait_until(soon(), &format!("data of {title}: {text}"), found).unwrap();

@@ -101,12 +101,12 @@ impl Edges {
         let shown = if folded { other(whose.family) } else { whose.clone() };
         let used = self.shown.entry(shown).or_insert_with_key(|shown| {
             let series = Arc::new(Series::new(shown.clone()));
-            metrics.inbound.show(Arc::clone(&series));
+            metrics.inbound.series.add(Arc::clone(&series));
             Use { series, edges: 0, unused_since: now }
         });
         used.edges += 1;
         let edge = Arc::new(Edge::new(whose.clone(), Arc::clone(&used.series), folded));
-        metrics.inbound.add(Arc::clone(&edge));
+        metrics.inbound.edges.add(Arc::clone(&edge));
         self.known.insert(whose.clone(), Known { edge: Arc::clone(&edge), folded });
         edge
     }
@@ -114,7 +114,7 @@ impl Edges {
     /// A peer is known no longer.
     fn leave(&mut self, budget: &mut Budget, metrics: &Metrics, whose: &inbound::Edge, now: Instant) {
         let Some(Known { edge, folded }) = self.known.remove(whose) else { return };
-        metrics.inbound.remove(&edge);
+        metrics.inbound.edges.remove(&edge);
         if folded {
             budget.unfold(metrics, &whose.node);
         }
@@ -129,7 +129,7 @@ impl Edges {
         self.shown.retain(|whose, used| {
             let expired = used.edges == 0 && now.since(used.unused_since) >= retain;
             if expired {
-                metrics.inbound.hide(&used.series);
+                metrics.inbound.series.remove(&used.series);
                 if *whose != other(whose.family) {
                     budget.release(metrics, &whose.node, EDGE_SERIES);
                 }

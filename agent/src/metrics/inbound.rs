@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::encode::{Label, sample};
+use super::list::List;
 use super::state::{Facts, Metrics, lock};
 
 /// Series of a way: four counters, and the gauge that tells of silence.
@@ -21,10 +22,10 @@ pub(crate) const EDGE_SERIES: usize = 5;
 /// All that is known of ways, by peer and IP version.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    /// Copied only when an edge comes or goes while somebody holds the list.
-    edges: Mutex<Arc<Vec<Arc<Edge>>>>,
-    /// Copied only when series come or go while a scrape holds the list.
-    series: Mutex<Arc<Vec<Arc<Series>>>>,
+    /// The ways that are known.
+    pub(crate) edges: List<Edge>,
+    /// What is shown of them.
+    pub(crate) series: List<Series>,
     pub(crate) refused: [Counter; Refusal::ALL.len()],
     /// By [`Family::ALL`]; `None` while that family's requests are not listened to.
     drops: Mutex<[Option<u64>; Family::ALL.len()]>,
@@ -136,34 +137,6 @@ impl Series {
 }
 
 impl Inbound {
-    fn edges(&self) -> Arc<Vec<Arc<Edge>>> {
-        Arc::clone(&lock(&self.edges))
-    }
-
-    fn series(&self) -> Arc<Vec<Arc<Series>>> {
-        Arc::clone(&lock(&self.series))
-    }
-
-    /// A further edge is known.
-    pub(crate) fn add(&self, edge: Arc<Edge>) {
-        Arc::make_mut(&mut lock(&self.edges)).push(edge);
-    }
-
-    /// An edge is known no longer.
-    pub(crate) fn remove(&self, gone: &Arc<Edge>) {
-        Arc::make_mut(&mut lock(&self.edges)).retain(|edge| !Arc::ptr_eq(edge, gone));
-    }
-
-    /// Shows further series.
-    pub(crate) fn show(&self, series: Arc<Series>) {
-        Arc::make_mut(&mut lock(&self.series)).push(series);
-    }
-
-    /// Shows these series no longer.
-    pub(crate) fn hide(&self, gone: &Arc<Series>) {
-        Arc::make_mut(&mut lock(&self.series)).retain(|series| !Arc::ptr_eq(series, gone));
-    }
-
     /// So many requests of this IP version were dropped so far.
     pub(crate) fn set_drops(&self, family: Family, dropped: u64) {
         if let Some(drops) = lock(&self.drops).get_mut(family as usize) {
@@ -177,7 +150,7 @@ impl Inbound {
 
     /// Edges that are silent.
     pub(super) fn silent(&self) -> u64 {
-        self.edges().iter().filter(|edge| edge.is_silent()).count() as u64
+        self.edges.all().iter().filter(|edge| edge.is_silent()).count() as u64
     }
 }
 
@@ -204,7 +177,7 @@ impl BothWays {
 impl Metrics {
     /// Both ways between each known peer and this node, in order of nodes.
     pub fn both_ways(&self) -> Vec<BothWays> {
-        let edges = self.inbound.edges();
+        let edges = self.inbound.edges.all();
         let mut all: Vec<BothWays> = edges
             .iter()
             .map(|edge| BothWays {
@@ -236,7 +209,7 @@ pub(super) fn outages(metrics: &Metrics, family: MetricEncoder<'_>) -> fmt::Resu
 }
 
 fn counter(metrics: &Metrics, mut family: MetricEncoder<'_>, of: fn(Counts) -> u64) -> fmt::Result {
-    for series in metrics.inbound.series().iter() {
+    for series in metrics.inbound.series.all().iter() {
         let value = ConstCounter::new(of(series.tally.counts()));
         sample(&mut family, &[&series.labels(&metrics.facts)], &value)?;
     }
@@ -244,7 +217,7 @@ fn counter(metrics: &Metrics, mut family: MetricEncoder<'_>, of: fn(Counts) -> u
 }
 
 pub(super) fn silent(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {
-    for series in metrics.inbound.series().iter().filter(|series| series.silent.load(Relaxed) > 0) {
+    for series in metrics.inbound.series.all().iter().filter(|series| series.silent.load(Relaxed) > 0) {
         sample(&mut family, &[&series.labels(&metrics.facts)], &ConstGauge::new(1_u64))?;
     }
     Ok(())

@@ -26,6 +26,7 @@ use super::exchange::Exchange;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::inbound::{EDGE_SERIES, Inbound};
+use super::list::List;
 use super::local::LocalAnswers;
 use super::mesh::MeshMetrics;
 use super::places::Places;
@@ -42,7 +43,7 @@ pub struct Metrics {
     pub(super) facts: Facts,
     pub(super) started: WallTime,
     /// Copied only when a path comes or goes while a scrape holds the list.
-    paths: Mutex<Arc<Vec<Arc<Path>>>>,
+    paths: List<Path>,
     pub(super) groups: [[[Group; Kind::ALL.len()]; Family::ALL.len()]; Protocol::ALL.len()],
     pub(crate) stamps: [Stamps; Channel::ALL.len()],
     /// By kind and state.
@@ -112,7 +113,7 @@ impl Metrics {
             groups: array::from_fn(|_| array::from_fn(|_| array::from_fn(group))),
             facts,
             started,
-            paths: Mutex::default(),
+            paths: List::default(),
             stamps: Default::default(),
             targets: Default::default(),
             unresolved: Gauge::default(),
@@ -161,7 +162,7 @@ impl Metrics {
 
     /// The paths as they are now.
     pub(crate) fn paths(&self) -> Arc<Vec<Arc<Path>>> {
-        Arc::clone(&lock(&self.paths))
+        self.paths.all()
     }
 
     /// A path without observations, not listed yet.
@@ -221,12 +222,12 @@ impl Metrics {
 
     /// Shows a further path.
     pub(crate) fn add_path(&self, path: Arc<Path>) {
-        Arc::make_mut(&mut lock(&self.paths)).push(path);
+        self.paths.add(path);
     }
 
     /// Shows retired paths no longer.
     pub(crate) fn drop_retired_paths(&self) {
-        Arc::make_mut(&mut lock(&self.paths)).retain(|path| !path.retired.load(Relaxed));
+        self.paths.retain(|path| !path.retired.load(Relaxed));
     }
 
     /// A handshake took so long by this process' clock; unless that clock is not to be trusted.

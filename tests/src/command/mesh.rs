@@ -133,11 +133,8 @@ impl Show {
 /// Serves pods' names, and its own: dns.demo.test.
 fn name_server(mesh: &Mesh) -> Result<Dns, LabError> {
     mesh.router.address("lo", &format!("{NAME_SERVER}/32"))?;
-    let mut names = Zone::new("pod.cluster.local");
-    for pod in mesh.nodes.iter().flat_map(|node| &node.pods) {
-        let name = format!("{}.{NAMESPACE}", pod.address.to_string().replace('.', "-"));
-        names = names.record(&name, 30, &format!("A {}", pod.address));
-    }
+    let pods = mesh.nodes.iter().flat_map(|node| &node.pods);
+    let names = pods.fold(Zone::new("pod.cluster.local"), |zone, pod| zone.pod(NAMESPACE, pod.address));
     let own = Zone::new("demo.test").record("dns", 30, &format!("A {NAME_SERVER}"));
     Dns::start(&mesh.router, &[NAME_SERVER.into()], &[names, own])
 }

@@ -2,8 +2,8 @@
 //! again, a Prometheus that watches, and what its dashboards' queries give.
 
 use clap::Parser;
-use podsonar_lab::clock::{self, Deadline, ask_each};
-use podsonar_lab::dashboard::{Dashboard, Query, Variable, filled};
+use podsonar_lab::clock::{self, Deadline, ask_each, unix_seconds};
+use podsonar_lab::dashboard::{Dashboard, Query, filled};
 use podsonar_lab::fault::{Faults, Loss, Only};
 use podsonar_lab::link::Way;
 use podsonar_lab::server::prometheus::{Format, Prometheus, Version};
@@ -85,28 +85,25 @@ impl Pictures {
         let job = monitor::job(&mesh);
         let prometheus = Prometheus::with_jobs(&host, Version::Three, Format::Native, 9090, &job)?;
         pass(WINDOW)?;
-        let begin = seconds();
+        let begin = unix_seconds();
         pass(WELL)?;
-        let broken = seconds();
+        let broken = unix_seconds();
         break_things(&mesh);
         pass(BROKEN)?;
-        let healed = seconds();
+        let healed = unix_seconds();
         for node in &mesh.nodes {
             node.link.set_both(&usual(node));
         }
         pass(WELL)?;
-        let end = seconds();
+        let end = unix_seconds();
         let mut pictures = Vec::new();
         for Picture { file, title: picture, panels } in PICTURES {
             let mut drawn = Vec::new();
             for (name, title) in panels {
                 let dashboard = Dashboard::read(&self.dashboards.join(format!("{name}.json")))?;
                 let window = format!("{}s", WINDOW.as_secs());
-                let chosen = dashboard.variables.iter().map(chosen);
-                let values: Vec<(&str, &str)> = chosen.chain([("__rate_interval", &*window)]).collect();
-                let panel = dashboard.panels.iter().find(|panel| panel.title == title);
-                let panel =
-                    panel.ok_or_else(|| LabError::Missing { what: "a panel", hint: title.to_owned() })?;
+                let values = dashboard.chosen(LOSSY, &window);
+                let panel = dashboard.panel(title)?;
                 let answer = |query: &Query| -> Result<Value, LabError> {
                     let text = filled(&query.text, &values)?;
                     let series = if query.over_time {
@@ -148,22 +145,6 @@ fn break_things(mesh: &Mesh) {
 fn usual(node: &Node) -> Faults {
     let delay = Duration::from_millis(if node.zone == "zone-3" { 3 } else { 1 });
     Faults { delay, jitter: Duration::from_micros(100), ..Faults::default() }
-}
-
-/// All there is, where that can be chosen; agents; the node that loses.
-fn chosen(variable: &Variable) -> (&str, &str) {
-    let value = match (&variable.all, &*variable.name) {
-        (Some(all), _) => all,
-        (None, "kind") => "agent",
-        (None, "node") => LOSSY,
-        (None, _) => "",
-    };
-    (&variable.name, value)
-}
-
-/// Unix time.
-fn seconds() -> f64 {
-    clock::unix_ns() as f64 / 1e9
 }
 
 /// Lets so much time pass: it is what the pictures show.

@@ -3,6 +3,7 @@
 
 mod admin;
 pub mod objects;
+mod pod;
 
 use super::folder;
 use crate::clock::{soon, wait_until};

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::process::Process;
 use crate::tool;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,6 +61,13 @@ impl Zone {
             let _ = writeln!(lines, "{name} {ttl} {data}");
         }
         self
+    }
+
+    /// Adds a pod's name, as a cluster's name server has it: its address with dashes, below its namespace.
+    #[must_use]
+    pub fn pod(self, namespace: &str, address: Ipv4Addr) -> Self {
+        let name = format!("{}.{namespace}", address.to_string().replace('.', "-"));
+        self.record(&name, 30, &format!("A {address}"))
     }
 
     /// Adds a TXT record of so many bytes of text.

@@ -110,7 +110,7 @@ impl Engine {
         }
         if let State::Flying(flight) = probe.state {
             let probe = probe.clone();
-            self.inflight.land(id, State::Ended, self.clock.now().mono);
+            self.land(id, State::Ended);
             let result = ProbeResult::Unreachable(reason);
             match probe.purpose {
                 Purpose::Large => {
@@ -198,14 +198,14 @@ impl Engine {
                 (result, State::Answered)
             }
             Timing::Late(rtt) => {
-                self.inflight.land(id, State::Answered, self.clock.now().mono);
+                self.land(id, State::Answered);
                 self.conclude_late(&probe, flight);
                 return self.stray_late(id, probe.stream, answer, rtt);
             }
             Timing::Unclear => (ProbeResult::Void(Void::Unknown), State::Answered),
         };
         let rx = result.rtt().map(|_| rx);
-        self.inflight.land(id, state, self.clock.now().mono);
+        self.land(id, state);
         self.conclude(&probe, result, Some((flight, rx)));
     }
 
@@ -263,7 +263,7 @@ impl Engine {
         } else {
             (ProbeResult::Void(Void::Unknown), State::Ended)
         };
-        self.inflight.land(id, state, self.clock.now().mono);
+        self.land(id, state);
         self.conclude(&probe, result, Some((flight, None)));
     }
 
@@ -317,6 +317,11 @@ impl Engine {
         if let Some(probe) = self.inflight.get(id) {
             probe.state = State::Answered;
         }
+    }
+
+    /// A flying probe has its result now.
+    pub(super) fn land(&mut self, id: ProbeId, state: State) {
+        self.inflight.land(id, state, self.clock.now().mono);
     }
 
     fn note_stamp(&mut self, probe: &Probe, flight: &Flight) {

@@ -67,7 +67,7 @@ impl Engine {
             ConnectEnd::NotSent(error) => ProbeResult::Void(Void::NotSent(error)),
             ConnectEnd::Unclear => ProbeResult::Void(Void::Unknown),
         };
-        self.inflight.land(id, State::Ended, self.clock.now().mono);
+        self.land(id, State::Ended);
         if matches!(connected.end, ConnectEnd::Accepted | ConnectEnd::Refused) && probe.watched {
             self.note_answer(probe.stream, flight.call.0);
         }

@@ -113,6 +113,11 @@ impl Agent {
             address: format!("10.{}.{middle}.{low}", 100 + high),
         }
     }
+
+    /// The name of its pod.
+    pub fn pod(&self) -> String {
+        format!("podsonar-{}", self.node)
+    }
 }
 
 /// A slice of the agents' Service, with at most a hundred agents as the controller makes them.
@@ -146,6 +151,6 @@ fn endpoint(agent: &Agent) -> Value {
         "conditions": {"ready": true, "serving": true, "terminating": false},
         "nodeName": agent.node,
         "zone": "zone-a",
-        "targetRef": {"kind": "Pod", "namespace": NAMESPACE, "name": format!("podsonar-{}", agent.node), "uid": agent.uid},
+        "targetRef": {"kind": "Pod", "namespace": NAMESPACE, "name": agent.pod(), "uid": agent.uid},
     })
 }
