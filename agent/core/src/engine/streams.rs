@@ -220,10 +220,23 @@ impl Engine {
             .map(|state| state.id)
             .collect();
         self.remove(now, gone);
-        for plan in planned {
-            if !self.streams.by_stream.contains_key(&plan.stream) {
-                self.add(now, plan);
-            }
+        let is_new = |plan: &&Planned| {
+            !self.streams.by_stream.contains_key(&plan.stream)
+                && wanted.get(&plan.stream).is_some_and(|first| std::ptr::eq(*first, *plan))
+        };
+        let mut added: Vec<(Instant, Grid, &Planned)> = planned
+            .iter()
+            .filter(is_new)
+            .map(|plan| {
+                let grid = Grid::new(&self.identity.source, plan);
+                (grid.at_or_after(now), grid, plan)
+            })
+            .collect();
+        // In the order in which they are due: so what one tick needs lies together in memory, here and in whatever
+        // else is told of them.
+        added.sort_by_key(|(due, ..)| *due);
+        for (due, grid, plan) in added {
+            self.add(now, plan, (grid, due));
         }
         self.owners.sweep(|node| self.fetches.asks(node));
         let scheduled = self.streams.iter().filter(|state| !state.once);
@@ -231,10 +244,8 @@ impl Engine {
         self.pace.set_rate(rate, now);
     }
 
-    fn add(&mut self, now: Instant, plan: &Planned) {
+    fn add(&mut self, now: Instant, plan: &Planned, (grid, due): (Grid, Instant)) {
         let id = self.streams.next_id();
-        let grid = Grid::new(&self.identity.source, plan);
-        let due = grid.at_or_after(now);
         let owner = self.owners.join(&plan.stream.target);
         let known = owner.and_then(|_| self.departed.recall(&plan.stream, now));
         let known = known.unwrap_or(Knowledge { last_due: due, ..Knowledge::default() });

@@ -99,11 +99,13 @@ pub(super) fn loss(stream: StreamId, millis: u64) -> Outcome {
     Outcome { stream, number: 0, due: at(millis), result: ProbeResult::Lost, count: 1, sent: None }
 }
 
-/// Probes these streams, and returns their names.
+/// Probes these streams, and returns the names of those that are new, in the same order.
 pub(super) fn set(engine: &mut Engine, millis: u64, planned: &[Planned]) -> Vec<StreamId> {
     engine.set_streams(at(millis), planned);
-    let added = |event| if let Event::Added(id, _) = event { Some(id) } else { None };
-    events(engine).into_iter().filter_map(added).collect()
+    let added = |event| if let Event::Added(id, plan) = event { Some((id, plan)) } else { None };
+    let added: Vec<_> = events(engine).into_iter().filter_map(added).collect();
+    let name = |plan: &Planned| added.iter().find(|(_, each)| each == plan).map(|(id, _)| *id);
+    planned.iter().filter_map(name).collect()
 }
 
 pub(super) fn events(engine: &mut Engine) -> Vec<Event> {
