@@ -14,8 +14,9 @@ NEXT := $(TARGET)/next/$(HOST)/debug/podsonar
 AGENTS := $(TARGET)/agents
 PORT ?= 19988
 FUZZ_SECONDS ?= 10
-# Benchmarks measure the binary that images have.
-BENCH := PODSONAR_BIN=$(abspath $(STATIC)) $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
+# Tests run, and benchmarks measure, the binary that images have.
+AGENT := PODSONAR_BIN=$(abspath $(STATIC))
+BENCH := $(AGENT) $(CARGO) run --quiet --release --package podsonar-lab --bin podsonar-bench --
 
 include release.mk
 
@@ -24,7 +25,7 @@ DASHBOARDS := tests/tools/dashboards.sh
 # Warnings are errors wherever this Makefile compiles; the tests find the agent that was built with them.
 export RUSTDOCFLAGS := -D warnings
 
-.PHONY: help run test packages servers kubernetes helm images agents static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write pictures scraping chart chart-cluster build \
+.PHONY: help run test packages servers kubernetes helm images agents static next cluster e2e fmt clippy doc purity deny advisories unit sim fuzz promtool dashboards dashboards-write pictures scraping chart chart-cluster \
   bench bench-api bench-accuracy bench-cost bench-dns bench-loss bench-names bench-node bench-peers bench-reload bench-rules bench-scrape bench-spacing soak clean
 
 help: ## List the targets
@@ -98,11 +99,8 @@ e2e: packages images agents helm ## The agent in a real cluster: discovery, faul
 	$(E2E) --test e2e
 	$(E2E) --test chart
 
-build: # The agent as the tests of the lab run it
-	$(CARGO) build --quiet --release --package podsonar
-
-unit: build servers ## All tests of all crates, real packets included (needs root)
-	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --workspace
+unit: static servers ## All tests of all crates, real packets included (needs root)
+	$(AGENT) $(CARGO) test --quiet --workspace
 
 sim: ## Who probes whom at 3 to 5,000 nodes, as a table, with the bars that it must hold
 	$(CARGO) test --quiet --release --package podsonar-core --test selection simulation:: -- --nocapture
@@ -117,20 +115,20 @@ dashboards: ## The dashboards are what their source makes, fit Grafana's publish
 dashboards-write: ## Make the dashboards from dashboards/src
 	$(DASHBOARDS) main write dashboards/grafana agent/tests/golden/scrape.txt
 
-pictures: build packages servers ## Draw the README's pictures: a mesh that breaks and heals while Prometheus 3 watches (5 minutes, needs root)
-	$(CARGO) build --quiet --release --package podsonar-lab --bins
+pictures: packages servers ## Draw the README's pictures: a mesh that breaks and heals while Prometheus 3 watches (5 minutes, needs root)
+	$(CARGO) build --quiet --release --package podsonar --package podsonar-lab --bins
 	$(TARGET)/release/podsonar-lab pictures --answers $(TARGET)/pictures.json
 	$(DASHBOARDS) draw $(TARGET)/pictures.json docs/pictures
 
-scraping: build packages servers kubernetes helm ## How Prometheus 2 and 3 come to scrape agents: the PodMonitor by prometheus-operator's own generator, the README's job (needs root)
+scraping: static packages servers kubernetes helm ## How Prometheus 2 and 3 come to scrape agents: the PodMonitor by prometheus-operator's own generator, the README's job (needs root)
 	@tests/tools/scrapeconfig.sh >/dev/null
-	PODSONAR_BIN=$(abspath $(TARGET)/release/podsonar) $(CARGO) test --quiet --package podsonar-lab --test scraping
+	$(AGENT) $(CARGO) test --quiet --package podsonar-lab --test scraping
 
 chart-cluster: packages images agents helm ## The chart in a real cluster: installed, upgraded, rolled back, nodes off and on, in each way (5 minutes, needs root)
 	$(E2E) --test chart
 
-chart: build helm ## The chart: both Helms, unit tests, refusals, configurations that the agent takes, README
-	PODSONAR_BIN=$(TARGET)/release/podsonar .ci/chart
+chart: static helm ## The chart: both Helms, unit tests, refusals, configurations that the agent takes, README
+	$(AGENT) .ci/chart
 
 fuzz: ## Fuzz the engine's law and the decoders, FUZZ_SECONDS each
 	agent/core/fuzz/run.sh $(FUZZ_SECONDS)
