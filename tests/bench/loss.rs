@@ -217,8 +217,14 @@ fn judge(wire: &Wire, records: &[Record], drops: &Drops) -> Verdict {
         }
         let is_answered = probe.is_some_and(|probe| probe.is_answered_within(TIMEOUT));
         match record.result.as_str() {
-            "lost" if is_answered || probe.is_none() => verdict.false_losses += 1,
-            "reply" | "reset" if !is_answered => verdict.missed_losses += 1,
+            "lost" if is_answered || probe.is_none() => {
+                eprintln!("a false loss: {record:?}, on the wire {probe:?}");
+                verdict.false_losses += 1;
+            }
+            "reply" | "reset" if !is_answered => {
+                eprintln!("a missed loss: {record:?}, on the wire {probe:?}");
+                verdict.missed_losses += 1;
+            }
             "lost" | "reply" | "reset" => {}
             "unknown" => {
                 verdict.unknown += 1;

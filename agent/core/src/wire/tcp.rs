@@ -97,7 +97,8 @@ pub fn decode_answer(segment: &[u8], addresses: Option<(Ipv4Addr, Ipv4Addr)>) ->
     if let Some((source, destination)) = addresses {
         let stated = packet.get_checksum();
         let right = ipv4_checksum(&packet, &source.octets().into(), &destination.octets().into());
-        if stated != right && stated != pseudo_header_sum(segment.len(), source, destination) {
+        let is_right = |sum| canonical(stated) == canonical(sum);
+        if !is_right(right) && !is_right(pseudo_header_sum(segment.len(), source, destination)) {
             return Err(Reject::Checksum);
         }
     }
@@ -120,6 +121,12 @@ pub fn decode_sent(segment: &[u8]) -> Result<Syn, Reject> {
         destination_port: u16::from_be_bytes(field(segment, 2)?),
         sequence: u32::from_be_bytes(field(segment, 4)?),
     })
+}
+
+/// Zero has two forms in ones' complement, and one segment in 65,536 has that sum: Linux writes `0xffff` where it sums
+/// itself what a card would have (`CSUM_MANGLED_0`), others write 0 (RFC 1624 §3).
+fn canonical(sum: u16) -> u16 {
+    if sum == 0xffff { 0 } else { sum }
 }
 
 /// What a segment under checksum offload carries: the folded sum of the pseudo header, not inverted.
@@ -199,6 +206,20 @@ mod tests {
         let partial = pseudo_header_sum(segment.len(), B, A);
         segment[16..18].copy_from_slice(&partial.to_be_bytes());
         assert!(decode_answer(&segment, Some((B, A))).is_ok());
+    }
+
+    #[test]
+    fn a_checksum_of_zero_is_right_in_both_its_forms() {
+        let mut segment = answer(TcpFlags::SYN | TcpFlags::ACK);
+        // The window takes up the rest.
+        let rest = u16::from_be_bytes([segment[16], segment[17]]);
+        segment[14..16].copy_from_slice(&rest.to_be_bytes());
+        for zero in [0_u16, 0xffff] {
+            segment[16..18].copy_from_slice(&zero.to_be_bytes());
+            assert!(decode_answer(&segment, Some((B, A))).is_ok(), "{zero:#x}");
+        }
+        segment[16..18].copy_from_slice(&1_u16.to_be_bytes());
+        assert_eq!(decode_answer(&segment, Some((B, A))), Err(Reject::Checksum));
     }
 
     #[test]
