@@ -55,7 +55,7 @@ impl Pace {
         self.tokens = (self.tokens + now.since(self.filled).as_secs_f64() * self.max_pps).min(burst);
         self.filled = now;
         let stall = worth(self.rate).max(PROBES_PER_TICK * f64::from(LAG_TICKS));
-        self.left = self.tokens.min(stall.ceil());
+        self.left = self.tokens.min(stall.floor());
     }
 
     /// Whether this tick may send another probe.
@@ -112,6 +112,13 @@ mod tests {
             "the ceiling of 20,000/s has two ticks of 200 probes"
         );
         assert_eq!(send_all(&mut pace, at(1_000)), 0);
+    }
+
+    #[test]
+    fn two_ticks_worth_is_never_rounded_up() {
+        // The control is probed each second too.
+        let mut pace = pace(10_001.0);
+        assert_eq!(send_all(&mut pace, at(1_000)), 200);
     }
 
     #[test]
