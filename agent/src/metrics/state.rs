@@ -42,7 +42,7 @@ pub(crate) type Gauge<N = u64> = gauge::Gauge<N, AtomicU64>;
 pub struct Metrics {
     pub(super) facts: Facts,
     pub(super) started: WallTime,
-    /// Copied only when a path comes or goes while a scrape holds the list.
+    /// The paths that are shown.
     paths: List<Path>,
     pub(super) groups: [[[Group; Kind::ALL.len()]; Family::ALL.len()]; Protocol::ALL.len()],
     pub(crate) stamps: [Stamps; Channel::ALL.len()],

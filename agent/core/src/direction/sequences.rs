@@ -105,9 +105,8 @@ impl Sequences {
     /// A stream to this destination sends SYNs from now on, or does no longer.
     pub(crate) fn note_syns(&mut self, id: DestinationId, sends: bool) {
         if let Some(destination) = self.get_mut(id) {
-            let others =
-                if sends { destination.syns.checked_add(1) } else { destination.syns.checked_sub(1) };
-            destination.syns = others.unwrap_or(destination.syns);
+            let syns = destination.syns;
+            destination.syns = if sends { syns.saturating_add(1) } else { syns.saturating_sub(1) };
         }
     }
 
