@@ -9,6 +9,7 @@ pub(crate) mod faults;
 mod groups;
 mod health;
 pub mod inbound;
+mod labels;
 mod list;
 pub(crate) mod local;
 pub mod mesh;
@@ -27,6 +28,7 @@ use std::fmt;
 use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
 
 use self::dns::AskedName;
 use self::encode::sample;
@@ -90,6 +92,8 @@ impl From<MetricType> for prometheus_client::metrics::MetricType {
 enum Samples {
     /// From each path.
     Path(fn(&Path, &Metrics, &mut MetricEncoder<'_>) -> fmt::Result),
+    /// From each path that has this histogram.
+    PathTimes(fn(&Path) -> Option<&Histogram>),
     /// From each name at each of its servers.
     Name(fn(&AskedName, &Metrics, &mut MetricEncoder<'_>) -> fmt::Result),
     /// From the agent as a whole.
@@ -113,14 +117,14 @@ pub static ALL: &[Metric] = &[
         kind: MetricType::NativeHistogram,
         labels: PATH,
         help: "Round trips between kernel stamps; a reply without them is counted, not observed.",
-        samples: Samples::Path(paths::rtt),
+        samples: Samples::PathTimes(paths::rtt),
     },
     Metric {
         name: "podsonar_connect_duration_seconds",
         kind: MetricType::NativeHistogram,
         labels: PATH,
         help: "Full TCP handshakes, by this process' clock; none while the control is bad.",
-        samples: Samples::Path(paths::connect_duration),
+        samples: Samples::PathTimes(paths::connect_duration),
     },
     Metric {
         name: "podsonar_connects_unobserved_total",

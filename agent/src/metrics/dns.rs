@@ -16,7 +16,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 
 use super::NATIVE_FACTOR;
-use super::encode::{Label, sample};
+use super::encode::sample;
+use super::labels::Label;
 use super::state::{Facts, Metrics, lock};
 use crate::probe::dns::Answer;
 

@@ -5,17 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::accept::Format;
 use super::dns::AskedName;
+use super::labels::{Label, Labels, Written};
 use super::state::{Metrics, Path};
 use super::{ALL, Metric, Samples};
-
-/// A label's name and value. An empty value means that the label is absent, as everywhere in Prometheus.
-pub(crate) type Label<'a> = (&'static str, &'a str);
 
 /// Adds a sample. Its labels are all of `labels`, in order.
 pub(super) fn sample(
@@ -24,20 +22,6 @@ pub(super) fn sample(
     value: &impl EncodeMetric,
 ) -> fmt::Result {
     value.encode(family.encode_family(&Labels(labels))?)
-}
-
-/// Labels by reference.
-#[derive(Debug)]
-struct Labels<'a>(&'a [&'a [Label<'a>]]);
-
-impl EncodeLabelSet for Labels<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let present = self.0.iter().copied().flatten().filter(|(_, value)| !value.is_empty());
-        for label in present {
-            label.encode(encoder.encode_label())?;
-        }
-        Ok(())
-    }
 }
 
 /// Paths, or names, in one part: so few that a part is small beside a piece of a body.
@@ -50,6 +34,7 @@ pub(super) struct Part {
     metrics: Arc<Metrics>,
     paths: Arc<Vec<Arc<Path>>>,
     names: Arc<Vec<Arc<AskedName>>>,
+    format: Format,
     range: Range<usize>,
     /// It is its metric's first part.
     pub(super) first: bool,
@@ -64,6 +49,23 @@ impl Part {
         registry.register_collector(Box::new(self));
         registry
     }
+
+    /// A path's round trips, or its handshakes.
+    fn histogram(&self, path: &Path, histogram: &Histogram, family: &mut MetricEncoder<'_>) -> fmt::Result {
+        let labels = path.labels(&self.metrics.facts);
+        let written = match self.format {
+            Format::Text | Format::OpenMetrics => Written::new(&labels),
+            Format::Protobuf => None,
+        };
+        match written {
+            Some(written) => histogram.encode(family.encode_family(&written)?),
+            None => sample(family, &[&labels], histogram),
+        }
+    }
+
+    fn paths(&self) -> &[Arc<Path>] {
+        self.paths.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 impl Collector for Part {
@@ -73,9 +75,12 @@ impl Collector for Part {
         match metric.samples {
             Samples::Agent(samples) => samples(&self.metrics, family),
             Samples::Path(samples) => {
-                let paths = self.paths.get(self.range.clone()).unwrap_or_default();
-                paths.iter().try_for_each(|path| samples(path, &self.metrics, &mut family))
+                self.paths().iter().try_for_each(|path| samples(path, &self.metrics, &mut family))
             }
+            Samples::PathTimes(times) => self.paths().iter().try_for_each(|path| match times(path) {
+                Some(times) => self.histogram(path, times, &mut family),
+                None => Ok(()),
+            }),
             Samples::Name(samples) => {
                 let names = self.names.get(self.range.clone()).unwrap_or_default();
                 names.iter().try_for_each(|name| samples(name, &self.metrics, &mut family))
@@ -90,13 +95,14 @@ pub(super) struct Parts {
     metrics: Arc<Metrics>,
     paths: Arc<Vec<Arc<Path>>>,
     names: Arc<Vec<Arc<AskedName>>>,
+    format: Format,
     metric: usize,
     member: usize,
 }
 
 impl Parts {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { paths: metrics.paths(), names: metrics.dns.names(), metrics, metric: 0, member: 0 }
+    pub(super) fn new(metrics: Arc<Metrics>, format: Format) -> Self {
+        Self { paths: metrics.paths(), names: metrics.dns.names(), metrics, format, metric: 0, member: 0 }
     }
 }
 
@@ -107,7 +113,7 @@ impl Iterator for Parts {
         let metric = ALL.get(self.metric)?;
         let members = match metric.samples {
             Samples::Agent(_) => 0,
-            Samples::Path(_) => self.paths.len(),
+            Samples::Path(_) | Samples::PathTimes(_) => self.paths.len(),
             Samples::Name(_) => self.names.len(),
         };
         let range = self.member..members.min(self.member + MEMBERS);
@@ -115,6 +121,6 @@ impl Iterator for Parts {
         (self.metric, self.member) = if last { (self.metric + 1, 0) } else { (self.metric, range.end) };
         let metrics = Arc::clone(&self.metrics);
         let (paths, names) = (Arc::clone(&self.paths), Arc::clone(&self.names));
-        Some(Part { metric, metrics, paths, names, range, first, last })
+        Some(Part { metric, metrics, paths, names, format: self.format, range, first, last })
     }
 }

@@ -11,8 +11,9 @@ use prometheus_client::encoding::MetricEncoder;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::encode::{Label, sample};
+use super::encode::sample;
 use super::groups;
+use super::labels::Label;
 use super::state::{Gauge, Metrics, Path, lock};
 use crate::condition::State;
 

@@ -6,7 +6,8 @@ use podsonar_core::outcome::LateHint;
 use podsonar_core::target::{Family, Kind, Protocol};
 use prometheus_client::encoding::MetricEncoder;
 
-use super::encode::{Label, sample};
+use super::encode::sample;
+use super::labels::Label;
 use super::state::{Group, Metrics, VoidReason};
 
 /// Calls `tell` for every protocol, family and kind that ever had a stream.

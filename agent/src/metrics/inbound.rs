@@ -12,7 +12,8 @@ use prometheus_client::encoding::MetricEncoder;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::encode::{Label, sample};
+use super::encode::sample;
+use super::labels::Label;
 use super::list::List;
 use super::state::{Facts, Metrics, lock};
 

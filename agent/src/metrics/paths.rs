@@ -6,32 +6,29 @@ use std::sync::atomic::Ordering::Relaxed;
 use podsonar_core::target::Protocol;
 use prometheus_client::encoding::MetricEncoder;
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::encode::sample;
 use super::state::{Answer, Metrics, Path, Shown};
 
-pub(super) fn rtt(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
+pub(super) fn rtt(path: &Path) -> Option<&Histogram> {
     match path.stream.protocol {
-        Protocol::Icmp | Protocol::Tcp => histogram(path, metrics, family),
-        Protocol::Connect => Ok(()),
+        Protocol::Icmp | Protocol::Tcp => times(path),
+        Protocol::Connect => None,
     }
 }
 
-pub(super) fn connect_duration(
-    path: &Path,
-    metrics: &Metrics,
-    family: &mut MetricEncoder<'_>,
-) -> fmt::Result {
+pub(super) fn connect_duration(path: &Path) -> Option<&Histogram> {
     match path.stream.protocol {
-        Protocol::Icmp | Protocol::Tcp => Ok(()),
-        Protocol::Connect => histogram(path, metrics, family),
+        Protocol::Icmp | Protocol::Tcp => None,
+        Protocol::Connect => times(path),
     }
 }
 
-fn histogram(path: &Path, metrics: &Metrics, family: &mut MetricEncoder<'_>) -> fmt::Result {
+fn times(path: &Path) -> Option<&Histogram> {
     match path.shown {
-        Shown::All | Shown::Histogram => sample(family, &[&path.labels(&metrics.facts)], &path.rtt),
-        Shown::Counters(_) => Ok(()),
+        Shown::All | Shown::Histogram => Some(&path.rtt),
+        Shown::Counters(_) => None,
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Scrape {
 impl Scrape {
     /// A scrape of the paths that are there now.
     pub fn new(metrics: Arc<Metrics>, format: Format) -> Self {
-        let parts = Parts::new(metrics);
+        let parts = Parts::new(metrics, format);
         match format {
             Format::Text => Self::Text(Text { parts, open_metrics: false, ended: false }),
             Format::OpenMetrics => Self::Text(Text { parts, open_metrics: true, ended: false }),

@@ -7,7 +7,8 @@ use podsonar_core::wire::{Channel, Reject};
 use prometheus_client::encoding::MetricEncoder;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::encode::{Label, sample};
+use super::encode::sample;
+use super::labels::Label;
 use super::state::Metrics;
 
 pub(super) fn stamp_source(metrics: &Metrics, mut family: MetricEncoder<'_>) -> fmt::Result {

@@ -21,11 +21,11 @@ use crate::degrade::MeansByChannel;
 use crate::glance::Glance;
 
 use super::dns::Dns;
-use super::encode::Label;
 use super::exchange::Exchange;
 use super::faults::{Extras, PathFaults, Unhealthy};
 use super::health::Wellbeing;
 use super::inbound::{EDGE_SERIES, Inbound};
+use super::labels::Label;
 use super::list::List;
 use super::local::LocalAnswers;
 use super::mesh::MeshMetrics;
