@@ -69,7 +69,12 @@ impl Table {
 impl Report {
     /// An empty report of the subcommand `name`.
     pub(crate) fn new(name: &'static str, short: bool) -> Self {
-        let commit = output("git", &["describe", "--always", "--dirty", "--abbrev=10"]);
+        let commit = output("git", &["describe", "--always", "--abbrev=10"]);
+        // Other benchmarks may have written their results just before.
+        let changed =
+            ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)BENCHMARKS.md"];
+        let dirty = if output("git", &changed).is_empty() { "" } else { "-dirty" };
+        let commit = commit + dirty;
         Self { name, short, commit, load_before: load(), tables: Vec::new(), bounds: Vec::new() }
     }
 
