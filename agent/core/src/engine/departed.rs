@@ -94,6 +94,18 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_and_answers_is_not_due_before_it_came() {
+        let (mut engine, stream) = one();
+        engine.streams.get(stream).unwrap().losses_in_a_row = 3;
+        set(&mut engine, 5_000, &[]);
+        // The clock was read last at the start: answers are heard before it is read again.
+        let back = set(&mut engine, 60_000, &[planned()])[0];
+        engine.count_answer(back);
+        let due = engine.streams.get(back).unwrap().due;
+        assert!(due >= at(60_000) && due < at(61_000), "{due:?}");
+    }
+
+    #[test]
     fn another_pod_at_its_address_is_a_stranger() {
         let (mut engine, stream) = one();
         engine.note_answer(stream, at(1_000));

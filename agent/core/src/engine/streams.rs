@@ -146,6 +146,12 @@ impl StreamState {
             self.grid.advance(self.last_due, 1)
         }
     }
+
+    /// The first due time that its own rate allows. It is never before the stream was added, which may be after the clock
+    /// was read last.
+    fn soonest(&self, now: Instant) -> Instant {
+        self.grid.at_or_after(now.max(self.added).max(self.last_due + self.planned.interval))
+    }
 }
 
 impl Streams {
@@ -396,7 +402,7 @@ impl Engine {
         let Some(state) = self.streams.get(stream).filter(|state| state.losses_in_a_row > 0) else { return };
         let backed_off = state.backed_off();
         state.losses_in_a_row = 0;
-        let due = state.grid.at_or_after(now.max(state.last_due + state.planned.interval));
+        let due = state.soonest(now);
         if backed_off && due < state.due {
             self.reschedule(stream, due);
         }
@@ -412,7 +418,7 @@ impl Engine {
             let kin = Stream { target: Arc::clone(&target), protocol };
             let Some(id) = self.streams.by_stream.get(&kin).copied() else { continue };
             let Some(state) = self.streams.get(id) else { continue };
-            let due = state.grid.at_or_after(now.max(state.last_due + state.planned.interval));
+            let due = state.soonest(now);
             if state.backed_off() && state.last_due > before && due < state.due {
                 self.reschedule(id, due);
             }
