@@ -100,6 +100,7 @@ e2e: packages images agents helm ## The agent in a real cluster: discovery, faul
 	$(E2E) --no-run --test discovery --test e2e --test chart
 	$(MAKE) --jobs=2 --output-sync=target --no-print-directory e2e-agents e2e-others
 
+# Parts of e2e, which makes what they need.
 e2e-agents:
 	$(E2E) --test e2e
 

@@ -24,6 +24,23 @@ pub(super) fn sample(
     value.encode(family.encode_family(&Labels(labels))?)
 }
 
+/// Adds a histogram, whose lines all have these labels.
+fn histogram(
+    family: &mut MetricEncoder<'_>,
+    labels: &[Label<'_>],
+    times: &Histogram,
+    format: Format,
+) -> fmt::Result {
+    let written = match format {
+        Format::Text | Format::OpenMetrics => Written::new(labels),
+        Format::Protobuf => None,
+    };
+    match written {
+        Some(written) => times.encode(family.encode_family(&written)?),
+        None => sample(family, &[labels], times),
+    }
+}
+
 /// Paths, or names, in one part: so few that a part is small beside a piece of a body.
 const MEMBERS: usize = 8;
 
@@ -50,19 +67,6 @@ impl Part {
         registry
     }
 
-    /// A path's round trips, or its handshakes.
-    fn histogram(&self, path: &Path, histogram: &Histogram, family: &mut MetricEncoder<'_>) -> fmt::Result {
-        let labels = path.labels(&self.metrics.facts);
-        let written = match self.format {
-            Format::Text | Format::OpenMetrics => Written::new(&labels),
-            Format::Protobuf => None,
-        };
-        match written {
-            Some(written) => histogram.encode(family.encode_family(&written)?),
-            None => sample(family, &[&labels], histogram),
-        }
-    }
-
     fn paths(&self) -> &[Arc<Path>] {
         self.paths.get(self.range.clone()).unwrap_or_default()
     }
@@ -78,7 +82,7 @@ impl Collector for Part {
                 self.paths().iter().try_for_each(|path| samples(path, &self.metrics, &mut family))
             }
             Samples::PathTimes(times) => self.paths().iter().try_for_each(|path| match times(path) {
-                Some(times) => self.histogram(path, times, &mut family),
+                Some(times) => histogram(&mut family, &path.labels(&self.metrics.facts), times, self.format),
                 None => Ok(()),
             }),
             Samples::Name(samples) => {
@@ -95,7 +99,7 @@ pub(super) struct Parts {
     metrics: Arc<Metrics>,
     paths: Arc<Vec<Arc<Path>>>,
     names: Arc<Vec<Arc<AskedName>>>,
-    format: Format,
+    pub(super) format: Format,
     metric: usize,
     member: usize,
 }
@@ -122,5 +126,47 @@ impl Iterator for Parts {
         let metrics = Arc::clone(&self.metrics);
         let (paths, names) = (Arc::clone(&self.paths), Arc::clone(&self.names));
         Some(Part { metric, metrics, paths, names, format: self.format, range, first, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+
+    use super::*;
+
+    /// A histogram with labels, encoded as for a format.
+    #[derive(Debug)]
+    struct Lines(Vec<Label<'static>>, Format);
+
+    impl Collector for Lines {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            let times = Histogram::new([0.5]);
+            let mut family = encoder.encode_descriptor("x", "help", None, times.metric_type())?;
+            histogram(&mut family, &self.0, &times, self.1)
+        }
+    }
+
+    fn rendered(labels: &[Label<'static>], format: Format) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Lines(labels.to_vec(), format)));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn labels_written_once_are_those_written_on_each_line() {
+        let hostile = "a\\\"b\"\n,c=\"d\"\r ö}";
+        for labels in [
+            &[("first", "1"), ("second", "2")][..],
+            &[("first", ""), ("second", hostile), ("third", hostile), ("fourth", "")],
+            &[("first", hostile)],
+            &[("first", "")],
+            &[],
+        ] {
+            // For protobuf they are encoded one by one, whatever is made of them.
+            assert_eq!(rendered(labels, Format::Text), rendered(labels, Format::Protobuf));
+        }
     }
 }

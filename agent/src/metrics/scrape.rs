@@ -35,8 +35,7 @@ impl Scrape {
     pub fn new(metrics: Arc<Metrics>, format: Format) -> Self {
         let parts = Parts::new(metrics, format);
         match format {
-            Format::Text => Self::Text(Text { parts, open_metrics: false, ended: false }),
-            Format::OpenMetrics => Self::Text(Text { parts, open_metrics: true, ended: false }),
+            Format::Text | Format::OpenMetrics => Self::Text(Text { parts, ended: false }),
             Format::Protobuf => Self::Protobuf(Protobuf { parts, pieces: VecDeque::new() }),
         }
     }
@@ -57,7 +56,6 @@ impl Iterator for Scrape {
 #[derive(Debug)]
 pub struct Text {
     parts: Parts,
-    open_metrics: bool,
     ended: bool,
 }
 
@@ -70,7 +68,7 @@ impl Text {
         while piece.len() < PIECE {
             let Some(part) = self.parts.next() else {
                 self.ended = true;
-                if self.open_metrics {
+                if self.is_open_metrics() {
                     text::encode_eof(&mut piece).expect(CANNOT_FAIL);
                 }
                 break;
@@ -80,6 +78,10 @@ impl Text {
         (!piece.is_empty()).then(|| piece.into_bytes())
     }
 
+    fn is_open_metrics(&self) -> bool {
+        self.parts.format == Format::OpenMetrics
+    }
+
     /// Renders a part at the end of `piece`: its comments (`HELP` and `TYPE`) only if it is a metric's first.
     fn render(&self, part: Part, piece: &mut String) {
         let (metric, first) = (part.metric, part.first);
@@ -87,7 +89,7 @@ impl Text {
         text::encode_registry(piece, &part.into_registry()).expect(CANNOT_FAIL);
         let rendered = piece.get(start..).unwrap_or_default();
         let comments: String = rendered.split_inclusive('\n').take(2).collect();
-        let wanted = match (first, self.open_metrics) {
+        let wanted = match (first, self.is_open_metrics()) {
             (false, _) => String::new(),
             (true, true) => return,
             // A comment names a counter as its samples do in 0.0.4, without the suffix in OpenMetrics.
